@@ -1,0 +1,2 @@
+//! quoin-bench: the load tool.
+fn main() {}

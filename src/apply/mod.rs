@@ -1,0 +1,1 @@
+//! Committed entries, in order, become MVCC transactions.

@@ -1,0 +1,1 @@
+//! The client library over the native protocol.

@@ -1,0 +1,1 @@
+//! Consensus: the raft crate behind one narrow module.

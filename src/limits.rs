@@ -1,0 +1,1 @@
+//! Every bound of the server in one place.

@@ -1,0 +1,2 @@
+//! quoin: the server.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Admission, and batching of many requests into one log entry.

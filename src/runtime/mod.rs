@@ -1,0 +1,1 @@
+//! The edges: executors, sockets, the log thread, the clock.

@@ -1,0 +1,1 @@
+//! The native protocol: frames and messages; bytes in, values out, no sockets.

@@ -1,0 +1,1 @@
+//! Revisions on top of the tree: reads at any retained revision, compaction.

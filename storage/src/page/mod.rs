@@ -1,0 +1,1 @@
+//! Pages: fixed-size rkyv archives, read in place.

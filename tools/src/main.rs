@@ -1,0 +1,2 @@
+//! quoinctl: the operator tool.
+fn main() {}
