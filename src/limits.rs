@@ -1,1 +1,100 @@
-//! Every bound of the server in one place.
+//! Every bound of the server in one place: raw figures, then what follows from them, then the
+//! relations between them, proved at compile time.
+
+#![forbid(unsafe_code)]
+
+/// One binary kilobyte.
+pub const KIB: usize = 1024;
+/// One binary megabyte.
+pub const MIB: usize = 1024 * KIB;
+
+// --- Requests -----------------------------------------------------------------------------
+
+/// Default of `--max-request-bytes`: the largest request body, as in etcd.
+pub const REQUEST_BYTES_DEFAULT: usize = 1536 * KIB;
+/// The largest value that `--max-request-bytes` takes.
+pub const REQUEST_BYTES_CEILING: usize = 64 * MIB;
+/// Room for the parts of a request that are not key or value.
+pub const REQUEST_OVERHEAD_BYTES: usize = 512 * KIB;
+/// Default of `--max-txn-ops`: compares, and operations of a branch, in one transaction.
+pub const TXN_OPS_DEFAULT: usize = 128;
+/// How deep transactions may nest.
+pub const TXN_DEPTH_MAX: usize = 32;
+/// A request that waited longer than this is answered with a time-out (its outcome is unknown).
+/// Five seconds and two election time-outs, as in etcd.
+pub const REQUEST_DEADLINE_MS: u64 = 7_000;
+
+// --- Connections --------------------------------------------------------------------------
+
+/// Connections of one front; one more is closed at once.
+pub const CONNECTIONS_PER_FRONT: usize = 16_384;
+/// Requests of one connection that wait for an answer; beyond it the connection is not read.
+pub const REQUESTS_PER_CONNECTION: usize = 4_096;
+/// Requests of one front that wait for an answer; beyond it new ones are refused.
+pub const REQUESTS_PER_FRONT: usize = 262_144;
+/// Bytes of requests of one front that wait for an answer; beyond it new ones are refused.
+pub const REQUEST_BYTES_PER_FRONT: usize = 256 * MIB;
+/// Bytes of requests of one connection that wait for an answer; beyond it the connection is
+/// not read.
+pub const REQUEST_BYTES_PER_CONNECTION: usize = 16 * MIB;
+/// Bytes that one connection reads in one turn.
+pub const READ_BYTES_PER_TURN: usize = 64 * KIB;
+/// Answers of one connection that its client has not taken; beyond it no more of its requests
+/// are served until it reads.
+pub const OUTPUT_BYTES_PER_CONNECTION: usize = MIB;
+/// Answers of one front that clients have not taken; beyond it reads are refused.
+pub const OUTPUT_BYTES_PER_FRONT: usize = 512 * MIB;
+/// The largest single answer; a larger range must be read in pages.
+pub const RESPONSE_BYTES_MAX: usize = 256 * MIB;
+/// From connecting to a complete preamble.
+pub const PREAMBLE_DEADLINE_MS: u64 = 5_000;
+/// From the first byte of a frame until some byte of it must have followed.
+pub const FRAME_DEADLINE_MS: u64 = 30_000;
+/// A client that takes nothing for so long while answers wait is closed.
+pub const STALLED_READER_DEADLINE_MS: u64 = 30_000;
+/// How often deadlines are looked at.
+pub const DEADLINE_SCAN_MS: u64 = 250;
+/// Buffers that a front keeps for reuse, and the largest one that it keeps.
+pub const POOLED_BUFFERS: usize = 128;
+/// See [`POOLED_BUFFERS`].
+pub const POOLED_BUFFER_BYTES: usize = 64 * KIB;
+
+// --- Between cores ------------------------------------------------------------------------
+
+/// Commands in one log entry.
+pub const BATCH_COMMANDS_MAX: usize = 4_096;
+/// Bytes after which a front starts another log entry.
+pub const BATCH_BYTES_MAX: usize = 4 * MIB;
+/// Messages that wait in a queue between two cores.
+pub const QUEUE_MESSAGES: usize = 4_096;
+/// Appends that wait for the log thread.
+pub const LOG_QUEUE_REQUESTS: usize = 1_024;
+
+// --- Time ---------------------------------------------------------------------------------
+
+/// Default of `--heartbeat-interval`, which is one tick.
+pub const HEARTBEAT_MS_DEFAULT: u64 = 100;
+/// Default of `--election-timeout`.
+pub const ELECTION_MS_DEFAULT: u64 = 1_000;
+/// The largest `--election-timeout`, as in etcd.
+pub const ELECTION_MS_CEILING: u64 = 50_000;
+/// How long a graceful stop may take before the process gives up.
+pub const STOP_DEADLINE_MS: u64 = 30_000;
+
+// --- Storage ------------------------------------------------------------------------------
+
+/// Default of `--quota-backend-bytes` (given as 0), as in etcd.
+pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
+/// Default of `--snapshot-count`: log entries after which a checkpoint is due at the latest.
+pub const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
+
+// A front that is at one connection's limits still serves others.
+const _: () = assert!(REQUESTS_PER_CONNECTION * 8 <= REQUESTS_PER_FRONT);
+const _: () = assert!(REQUEST_BYTES_PER_CONNECTION * 8 <= REQUEST_BYTES_PER_FRONT);
+// Otherwise a request of a legal size could wait for room that never comes.
+const _: () = assert!(REQUEST_BYTES_DEFAULT + REQUEST_OVERHEAD_BYTES < BATCH_BYTES_MAX);
+const _: () = assert!(REQUEST_BYTES_DEFAULT < REQUEST_BYTES_PER_CONNECTION);
+// One answer fits into the front's budget, so a lone client is never refused for size alone.
+const _: () = assert!(RESPONSE_BYTES_MAX < OUTPUT_BYTES_PER_FRONT);
+// Deadlines are found late by one scan; that must stay small beside the shortest of them.
+const _: () = assert!(DEADLINE_SCAN_MS * 4 <= PREAMBLE_DEADLINE_MS);
