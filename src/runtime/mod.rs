@@ -1,1 +1,11 @@
 //! The edges: executors, sockets, the log thread, the clock.
+
+pub mod flags;
+
+pub mod ids;
+
+pub mod logger;
+
+pub mod os;
+
+pub mod queue;
