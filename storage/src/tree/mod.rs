@@ -2,6 +2,9 @@
 
 mod api;
 
+#[cfg(any(test, feature = "sim"))]
+pub mod model;
+
 pub use api::{Interval, TREES, TreeError, TreeId, TreeRead, TreeWrite};
 
 /// The pages that a checkpoint must write, pinned.

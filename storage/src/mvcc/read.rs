@@ -1,0 +1,560 @@
+//! Reads at any retained revision.
+
+use super::record::{EventFields, EventView, LatestFields, LatestView};
+use super::{Error, Horizon, Revision};
+use crate::tree::{Interval, TreeId, TreeRead};
+
+/// A store as it stands in one root: its trees, and how far its history reaches.
+///
+/// Where a revision is asked for, 0 or less means the newest.
+#[derive(Debug)]
+pub struct View<'a, T> {
+    tree: &'a T,
+    horizon: Horizon,
+}
+
+impl<T> Clone for View<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for View<'_, T> {}
+
+/// What the latest event of a live key left behind, without the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Latest {
+    /// The last change.
+    pub revision: Revision,
+    /// The revision of the key's creation.
+    pub create_revision: i64,
+    /// How often it was written since.
+    pub version: i64,
+    /// The lease it hangs on; 0 is none.
+    pub lease: i64,
+    /// Bytes of the value.
+    pub value_len: u32,
+}
+
+impl From<LatestFields> for Latest {
+    fn from(fields: LatestFields) -> Latest {
+        Latest {
+            revision: fields.latest,
+            create_revision: fields.create,
+            version: fields.version,
+            lease: fields.lease,
+            value_len: fields.value_len,
+        }
+    }
+}
+
+/// A live key with its value, in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyValue<'v> {
+    /// The key.
+    pub key: &'v [u8],
+    /// The value.
+    pub value: &'v [u8],
+    /// The revision of the key's creation.
+    pub create_revision: i64,
+    /// The revision of its last change.
+    pub mod_revision: i64,
+    /// How often it was written since its creation.
+    pub version: i64,
+    /// The lease it hangs on; 0 is none.
+    pub lease: i64,
+}
+
+/// A live key in a scan; its value is looked up only when asked for.
+#[derive(Clone, Copy)]
+pub struct Item<'v> {
+    /// The key.
+    pub key: &'v [u8],
+    /// All but the value.
+    pub latest: Latest,
+    source: Source<'v>,
+}
+
+#[derive(Clone, Copy)]
+enum Source<'v> {
+    Value(&'v [u8]),
+    Tree(&'v dyn TreeRead),
+}
+
+impl<'v> Item<'v> {
+    /// The value.
+    pub fn value(&self) -> Result<&'v [u8], Error> {
+        match self.source {
+            Source::Value(value) => Ok(value),
+            Source::Tree(tree) => Ok(put_event(tree, self.key, self.latest.revision)?.value),
+        }
+    }
+
+    /// All of it.
+    pub fn key_value(&self) -> Result<KeyValue<'v>, Error> {
+        Ok(KeyValue {
+            key: self.key,
+            value: self.value()?,
+            create_revision: self.latest.create_revision,
+            mod_revision: self.latest.revision.main,
+            version: self.latest.version,
+            lease: self.latest.lease,
+        })
+    }
+
+    fn of_event(revision: Revision, event: &EventView<'v>) -> Item<'v> {
+        let value_len = event
+            .value
+            .len()
+            .try_into()
+            .expect("records are limited below 2 GiB");
+        let latest = Latest {
+            revision,
+            create_revision: event.fields.create,
+            version: event.fields.version,
+            lease: event.fields.lease,
+            value_len,
+        };
+        Item {
+            key: event.key,
+            latest,
+            source: Source::Value(event.value),
+        }
+    }
+}
+
+/// One change, in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event<'v> {
+    /// Its place in history.
+    pub revision: Revision,
+    /// It deleted the key; then it has no value, version, creation or lease.
+    pub tombstone: bool,
+    /// The key.
+    pub key: &'v [u8],
+    /// The new value.
+    pub value: &'v [u8],
+    /// The revision of the key's creation.
+    pub create_revision: i64,
+    /// How often the key was written since.
+    pub version: i64,
+    /// The lease it hangs on since; 0 is none.
+    pub lease: i64,
+    /// The change of the same key before this one ([`Revision::NONE`] if there was none). It may
+    /// be compacted.
+    pub prev: Revision,
+}
+
+impl<'v> Event<'v> {
+    /// Whether the key did not exist before this change.
+    pub fn creates(&self) -> bool {
+        !self.tombstone && self.version == 1
+    }
+
+    /// The pair that a put left behind.
+    pub fn key_value(&self) -> KeyValue<'v> {
+        KeyValue {
+            key: self.key,
+            value: self.value,
+            create_revision: self.create_revision,
+            mod_revision: self.revision.main,
+            version: self.version,
+            lease: self.lease,
+        }
+    }
+
+    fn of(revision: Revision, event: &EventView<'v>) -> Event<'v> {
+        Event {
+            revision,
+            tombstone: event.fields.tombstone,
+            key: event.key,
+            value: event.value,
+            create_revision: event.fields.create,
+            version: event.fields.version,
+            lease: event.fields.lease,
+            prev: event.fields.prev,
+        }
+    }
+}
+
+/// Which way a scan goes.
+#[derive(Clone, Copy)]
+pub(super) enum Direction {
+    Ascending,
+    Descending,
+}
+
+impl<'a, T: TreeRead> View<'a, T> {
+    /// The store in `tree`, whose meta record shows this horizon.
+    pub fn new(tree: &'a T, horizon: Horizon) -> View<'a, T> {
+        View { tree, horizon }
+    }
+
+    /// How far history reaches.
+    pub fn horizon(&self) -> Horizon {
+        self.horizon
+    }
+
+    /// The revision that a read asks for, if it is readable.
+    pub fn resolve(&self, revision: i64) -> Result<i64, Error> {
+        let Horizon {
+            revision: current,
+            compacted,
+        } = self.horizon;
+        if revision <= 0 {
+            Ok(current)
+        } else if revision > current {
+            Err(Error::FutureRevision { current })
+        } else if revision < compacted {
+            Err(Error::Compacted { compacted })
+        } else {
+            Ok(revision)
+        }
+    }
+
+    /// What a key's latest event left behind; `None` if the key does not exist.
+    pub fn latest(&self, key: &[u8]) -> Result<Option<Latest>, Error> {
+        let Some(entry) = entry(self.tree, key)? else {
+            return Ok(None);
+        };
+        Ok((!entry.fields.tombstone).then(|| Latest::from(entry.fields)))
+    }
+
+    /// The newest state of a key.
+    pub fn get(&self, key: &[u8]) -> Result<Option<KeyValue<'a>>, Error> {
+        self.get_at(key, 0)
+    }
+
+    /// The state of a key at a revision.
+    pub fn get_at(&self, key: &[u8], revision: i64) -> Result<Option<KeyValue<'a>>, Error> {
+        let revision = self.resolve(revision)?;
+        let Some(entry) = entry(self.tree, key)? else {
+            return Ok(None);
+        };
+        let Some((at, event)) = event_at(self.tree, key, &entry, revision, &mut 0)? else {
+            return Ok(None);
+        };
+        Ok(Some(Event::of(at, &event).key_value()))
+    }
+
+    /// Visits the live keys of an interval in ascending order until `visit` says `false`.
+    pub fn scan_at(
+        &self,
+        interval: Interval<'_>,
+        revision: i64,
+        visit: &mut dyn FnMut(&Item<'_>) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        self.walk(
+            interval,
+            self.resolve(revision)?,
+            Direction::Ascending,
+            visit,
+        )
+    }
+
+    /// As [`View::scan_at`], in descending order.
+    pub fn scan_back_at(
+        &self,
+        interval: Interval<'_>,
+        revision: i64,
+        visit: &mut dyn FnMut(&Item<'_>) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        self.walk(
+            interval,
+            self.resolve(revision)?,
+            Direction::Descending,
+            visit,
+        )
+    }
+
+    fn walk(
+        &self,
+        interval: Interval<'_>,
+        revision: i64,
+        direction: Direction,
+        visit: &mut dyn FnMut(&Item<'_>) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        try_scan(self.tree, TreeId::Key, interval, direction, |key, entry| {
+            let entry = LatestView::decode(key, entry)?;
+            if entry.fields.latest.main <= revision {
+                if entry.fields.tombstone {
+                    return Ok(true);
+                }
+                let source = Source::Tree(self.tree);
+                return visit(&Item {
+                    key,
+                    latest: entry.fields.into(),
+                    source,
+                });
+            }
+            match event_at(self.tree, key, &entry, revision, &mut 0)? {
+                Some((at, event)) => visit(&Item::of_event(at, &event)),
+                None => Ok(true),
+            }
+        })
+    }
+
+    /// How many keys of an interval exist at a revision; exact.
+    ///
+    /// At the newest revision the tree's own counts answer. At an older one, every event since
+    /// tells whether it created or deleted a key of the interval, so that the count now can be
+    /// corrected; if the interval has fewer keys than there were events, its keys are walked.
+    pub fn count_at(&self, interval: Interval<'_>, revision: i64) -> Result<u64, Error> {
+        let revision = self.resolve(revision)?;
+        let now = self.tree.count(TreeId::Key, interval)?;
+        if revision == self.horizon.revision {
+            return Ok(now);
+        }
+        let first_since = Revision::first(revision + 1).to_key();
+        let since = Interval {
+            start: &first_since,
+            end: None,
+        };
+        let events = self.tree.count(TreeId::Revision, since)?;
+        if now < events
+            && let Some(count) = self.count_by_walk(interval, revision, events)?
+        {
+            return Ok(count);
+        }
+        self.count_by_correction(interval, since, now)
+    }
+
+    /// Counts key by key; gives up after `steps_max` steps, since entries of deleted keys and
+    /// walks into the past may make the way longer than the count of live keys promises.
+    fn count_by_walk(
+        &self,
+        interval: Interval<'_>,
+        revision: i64,
+        steps_max: u64,
+    ) -> Result<Option<u64>, Error> {
+        let (mut count, mut steps) = (0, 0);
+        try_scan(
+            self.tree,
+            TreeId::Key,
+            interval,
+            Direction::Ascending,
+            |key, entry| {
+                let entry = LatestView::decode(key, entry)?;
+                let live = if entry.fields.latest.main <= revision {
+                    !entry.fields.tombstone
+                } else {
+                    event_at(self.tree, key, &entry, revision, &mut steps)?.is_some()
+                };
+                count += u64::from(live);
+                steps += 1;
+                Ok(steps <= steps_max)
+            },
+        )?;
+        Ok((steps <= steps_max).then_some(count))
+    }
+
+    fn count_by_correction(
+        &self,
+        interval: Interval<'_>,
+        since: Interval<'_>,
+        now: u64,
+    ) -> Result<u64, Error> {
+        let (mut created, mut deleted) = (0u64, 0u64);
+        try_scan(
+            self.tree,
+            TreeId::Revision,
+            since,
+            Direction::Ascending,
+            |at, event| {
+                let event = EventView::decode(at, event)?;
+                if contains(interval, event.key) {
+                    created += u64::from(event.creates());
+                    deleted += u64::from(event.fields.tombstone);
+                }
+                Ok(true)
+            },
+        )?;
+        (now + deleted).checked_sub(created).ok_or_else(|| {
+            Error::corrupt(
+                TreeId::Key,
+                interval.start,
+                "fewer keys than the events created",
+            )
+        })
+    }
+
+    /// Visits all changes from `from` on, in their order, until `visit` says `false`. Changes at
+    /// the oldest readable revision are there; those that it has made unreadable are not.
+    pub fn events(
+        &self,
+        from: Revision,
+        visit: &mut dyn FnMut(&Event<'_>) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let Horizon {
+            revision: current,
+            compacted,
+        } = self.horizon;
+        if from.main < compacted {
+            return Err(Error::Compacted { compacted });
+        }
+        let start = Revision {
+            main: from.main.max(0),
+            ..from
+        }
+        .to_key();
+        let end = Revision::first(current + 1).to_key();
+        let since = Interval {
+            start: &start,
+            end: Some(&end),
+        };
+        try_scan(
+            self.tree,
+            TreeId::Revision,
+            since,
+            Direction::Ascending,
+            |at, event| {
+                let event = EventView::decode(at, event)?;
+                visit(&Event::of(Revision::from_key(at)?, &event))
+            },
+        )
+    }
+
+    /// The change at one place of history; `None` if there is none, or not any more.
+    pub fn event(&self, at: Revision) -> Result<Option<Event<'a>>, Error> {
+        let key = at.to_key();
+        let Some(event) = self.tree.get(TreeId::Revision, &key)? else {
+            return Ok(None);
+        };
+        Ok(Some(Event::of(at, &EventView::decode(&key, event)?)))
+    }
+}
+
+/// Scans with errors; `visit` stops by `false` or by its error.
+pub(super) fn try_scan<T: TreeRead>(
+    tree: &T,
+    id: TreeId,
+    interval: Interval<'_>,
+    direction: Direction,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let mut end = Ok(());
+    let mut step = |key: &[u8], value: &[u8]| {
+        visit(key, value).unwrap_or_else(|e| {
+            end = Err(e);
+            false
+        })
+    };
+    match direction {
+        Direction::Ascending => tree.scan(id, interval, &mut step)?,
+        Direction::Descending => tree.scan_back(id, interval, &mut step)?,
+    }
+    end
+}
+
+/// Whether a key lies in an interval.
+fn contains(interval: Interval<'_>, key: &[u8]) -> bool {
+    interval.start <= key && interval.end.is_none_or(|end| key < end)
+}
+
+/// A key's entry.
+pub(super) fn entry<'a, T: TreeRead + ?Sized>(
+    tree: &'a T,
+    key: &[u8],
+) -> Result<Option<LatestView<'a>>, Error> {
+    match tree.get(TreeId::Key, key)? {
+        Some(entry) => LatestView::decode(key, entry).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// An event of this key that must be there.
+fn key_event<'a, T: TreeRead + ?Sized>(
+    tree: &'a T,
+    key: &[u8],
+    at: Revision,
+) -> Result<EventView<'a>, Error> {
+    let wrong = |what| Error::corrupt(TreeId::Revision, &at.to_key(), what);
+    let event = tree.get(TreeId::Revision, &at.to_key())?;
+    let event = event.ok_or_else(|| wrong("an event is missing"))?;
+    let event = EventView::decode(&at.to_key(), event)?;
+    if event.key != key {
+        return Err(wrong("an event of another key"));
+    }
+    Ok(event)
+}
+
+/// As `key_event`, a put.
+pub(super) fn put_event<'a, T: TreeRead + ?Sized>(
+    tree: &'a T,
+    key: &[u8],
+    at: Revision,
+) -> Result<EventView<'a>, Error> {
+    let event = key_event(tree, key, at)?;
+    if event.fields.tombstone {
+        return Err(Error::corrupt(
+            TreeId::Revision,
+            &at.to_key(),
+            "a delete in a put's place",
+        ));
+    }
+    Ok(event)
+}
+
+/// The put that made the key what it was at `revision`; `None` if the key did not exist then.
+/// Counts the events it had to look at into `steps`.
+///
+/// `revision` is readable: every event after it is there, and so is the last event of each key
+/// up to it, unless that is a delete.
+fn event_at<'a, T: TreeRead + ?Sized>(
+    tree: &'a T,
+    key: &[u8],
+    entry: &LatestView<'_>,
+    revision: i64,
+    steps: &mut u64,
+) -> Result<Option<(Revision, EventView<'a>)>, Error> {
+    let LatestFields {
+        latest,
+        create,
+        version,
+        tombstone,
+        ..
+    } = entry.fields;
+    if latest.main <= revision {
+        if tombstone {
+            return Ok(None);
+        }
+        *steps += 1;
+        return Ok(Some((latest, put_event(tree, key, latest)?)));
+    }
+    if !tombstone && create > revision {
+        // If the events after the revision are those of the key's present life alone, it did not
+        // exist before: the key's trees hold every event after the compacted revision.
+        let known = entry
+            .digits()
+            .fold(0u64, |sum, digit| sum.saturating_add(digit.weight()));
+        if u64::try_from(version) == Ok(known) {
+            return Ok(None);
+        }
+    }
+    let roots = entry.digits().map(|digit| digit.root);
+    let mut at = roots
+        .take_while(|root| root.main > revision)
+        .last()
+        .unwrap_or(latest);
+    loop {
+        *steps += 1;
+        let event = key_event(tree, key, at)?;
+        let EventFields { prev, jump, .. } = event.fields;
+        let next = if jump.main > revision { jump } else { prev };
+        if next >= at {
+            let what = "an event whose past lies in its future";
+            return Err(Error::corrupt(TreeId::Revision, &at.to_key(), what));
+        }
+        if next.main > revision {
+            at = next;
+            continue;
+        }
+        // `prev` is the last event up to the revision. What precedes a creation is nothing, or a
+        // delete that may be purged already.
+        if event.creates() || prev.is_none() {
+            return Ok(None);
+        }
+        *steps += 1;
+        return Ok(Some((prev, put_event(tree, key, prev)?)));
+    }
+}

@@ -1,0 +1,225 @@
+//! One revision in the making.
+
+use super::read::{Item, Latest, View, entry, put_event};
+use super::record::{EVENT_ROOT, EventFields, LatestFields, LatestParts};
+use super::revision::KEY_LEN;
+use super::{Error, Horizon, Meta, Revision, jump::Digits};
+use crate::tree::{Interval, TreeId, TreeWrite};
+
+/// What an event costs beside its key and value, for [`Meta::live_bytes`]: its record and the
+/// place of it, and about the same for its part of the key tree.
+pub const EVENT_COST: u64 = 128;
+
+const _: () = assert!(EVENT_ROOT + KEY_LEN <= EVENT_COST as usize);
+
+/// How many keys, and how many bytes of them, an interval's deletion holds in memory.
+const DELETE_SLICE_KEYS: usize = 256;
+const DELETE_SLICE_BYTES: usize = 64 << 10;
+
+/// A transaction that makes the revision after the newest, if it changes anything.
+///
+/// Many of them, one after the other, share one transaction of the tree. One that has written
+/// nothing may simply be dropped. After an error from the tree the tree's whole transaction must
+/// be dropped, and the meta record be put back to what it was before.
+#[derive(Debug)]
+pub struct WriteTxn<'t, T> {
+    tree: &'t mut T,
+    meta: &'t mut Meta,
+    /// The place of the next change.
+    next: Revision,
+}
+
+impl<'t, T: TreeWrite> WriteTxn<'t, T> {
+    /// Begins the next revision.
+    pub fn begin(tree: &'t mut T, meta: &'t mut Meta) -> WriteTxn<'t, T> {
+        let next = Revision::first(meta.revision + 1);
+        WriteTxn { tree, meta, next }
+    }
+
+    /// Whether anything was written.
+    pub fn changed(&self) -> bool {
+        self.next.sub > 0
+    }
+
+    /// The newest revision as this transaction sees it: its own as soon as it has written.
+    pub fn revision(&self) -> i64 {
+        self.meta.revision + i64::from(self.changed())
+    }
+
+    /// Reads; sees what this transaction has written.
+    pub fn view(&self) -> View<'_, T> {
+        let horizon = Horizon {
+            revision: self.revision(),
+            compacted: self.meta.compacted,
+        };
+        View::new(self.tree, horizon)
+    }
+
+    /// The tree under it, for state that changes in the same transaction.
+    pub fn tree(&mut self) -> &mut T {
+        self.tree
+    }
+
+    /// Writes a key; returns what was there before.
+    pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) -> Result<Option<Latest>, Error> {
+        let (before, digits) = self.before(key)?;
+        self.put_after(key, value, lease, before, digits)
+    }
+
+    /// Writes a key with the value it has, under another lease; `None`, and nothing is written,
+    /// if the key does not exist.
+    pub fn put_keep_value(&mut self, key: &[u8], lease: i64) -> Result<Option<Latest>, Error> {
+        let (before, digits) = self.before(key)?;
+        let Some(live) = live(before) else {
+            return Ok(None);
+        };
+        // Copied, since the tree cannot be read while it is changed.
+        let value = put_event(self.tree, key, live.revision)?.value.to_vec();
+        self.put_after(key, &value, lease, before, digits)
+    }
+
+    fn put_after(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        lease: i64,
+        before: Option<LatestFields>,
+        digits: Digits,
+    ) -> Result<Option<Latest>, Error> {
+        let previous = live(before);
+        let (create, version) = match previous {
+            Some(live) => (live.create_revision, live.version + 1),
+            None => (self.next.main, 1),
+        };
+        let after = LatestFields {
+            latest: self.next,
+            create,
+            version,
+            lease,
+            value_len: value
+                .len()
+                .try_into()
+                .expect("requests are limited far below 4 GiB"),
+            tombstone: false,
+        };
+        self.record(key, value, before, after, digits)?;
+        Ok(previous)
+    }
+
+    /// Deletes a key; returns what was there. Writes nothing if there was nothing.
+    pub fn delete(&mut self, key: &[u8]) -> Result<Option<Latest>, Error> {
+        let (before, digits) = self.before(key)?;
+        let previous = live(before);
+        if previous.is_some() {
+            let after = LatestFields {
+                latest: self.next,
+                create: 0,
+                version: 0,
+                lease: 0,
+                value_len: 0,
+                tombstone: true,
+            };
+            self.record(key, b"", before, after, digits)?;
+        }
+        Ok(previous)
+    }
+
+    /// Deletes every key of an interval, in ascending order, and says how many there were. Shows
+    /// each to `visit` before it goes. Memory is bounded, however many there are.
+    pub fn delete_interval(
+        &mut self,
+        interval: Interval<'_>,
+        visit: &mut dyn FnMut(&Item<'_>) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
+        let mut start = interval.start.to_vec();
+        let mut deleted = 0;
+        loop {
+            let mut keys: Vec<Vec<u8>> = Vec::new();
+            let (mut bytes, mut full) = (0, false);
+            let rest = Interval {
+                start: &start,
+                end: interval.end,
+            };
+            self.view().scan_at(rest, 0, &mut |item| {
+                visit(item)?;
+                keys.push(item.key.to_vec());
+                bytes += item.key.len();
+                full = keys.len() >= DELETE_SLICE_KEYS || bytes >= DELETE_SLICE_BYTES;
+                Ok(!full)
+            })?;
+            for key in &keys {
+                let was = self.delete(key)?;
+                debug_assert!(was.is_some(), "the scan has seen it live");
+            }
+            deleted += keys.len() as u64;
+            match keys.pop() {
+                Some(last) if full => {
+                    start = last;
+                    start.push(0);
+                }
+                _ => return Ok(deleted),
+            }
+        }
+    }
+
+    /// Ends the transaction; returns the newest revision, which has grown if anything changed.
+    pub fn finish(self) -> i64 {
+        self.meta.revision = self.revision();
+        self.meta.revision
+    }
+
+    /// A key's entry as it is, taken out of the tree.
+    fn before(&self, key: &[u8]) -> Result<(Option<LatestFields>, Digits), Error> {
+        match entry(self.tree, key)? {
+            Some(entry) => Ok((Some(entry.fields), entry.to_digits())),
+            None => Ok((None, Digits::new())),
+        }
+    }
+
+    /// Writes an event and the entry that it leaves behind.
+    fn record(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        before: Option<LatestFields>,
+        after: LatestFields,
+        mut digits: Digits,
+    ) -> Result<(), Error> {
+        let jump = digits.push(self.next, self.meta.compacted);
+        let fields = EventFields {
+            create: after.create,
+            version: after.version,
+            lease: after.lease,
+            prev: before.map_or(Revision::NONE, |before| before.latest),
+            jump,
+            prev_value_len: before.map_or(0, |before| before.value_len),
+            tombstone: after.tombstone,
+        };
+        let root = fields.root(key.len(), value.len());
+        self.tree.insert(
+            TreeId::Revision,
+            &self.next.to_key(),
+            &[key, value, &root],
+            true,
+        )?;
+        let entry = LatestParts::new(&after, &digits);
+        self.tree
+            .insert(TreeId::Key, key, &entry.parts(), !after.tombstone)?;
+        self.meta.live_bytes += event_bytes(key.len(), value.len());
+        self.next.sub = self
+            .next
+            .sub
+            .checked_add(1)
+            .expect("memory ends before 2^32 changes");
+        Ok(())
+    }
+}
+
+/// What an event counts in [`Meta::live_bytes`].
+pub(super) fn event_bytes(key_len: usize, value_len: usize) -> u64 {
+    (key_len + value_len) as u64 + EVENT_COST
+}
+
+fn live(before: Option<LatestFields>) -> Option<Latest> {
+    before.filter(|before| !before.tombstone).map(Latest::from)
+}
