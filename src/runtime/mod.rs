@@ -2,6 +2,10 @@
 
 pub mod flags;
 
+pub mod startup;
+
+pub mod data_dir;
+
 pub mod ids;
 
 pub mod logger;
