@@ -1,0 +1,187 @@
+//! The bodies, as rkyv archives: structs of integers and byte vectors, alignment 1, no padding.
+//!
+//! A body is what `rkyv::to_bytes` makes of one of these, byte for byte: first the bytes of each
+//! vector in the order of the fields, then the struct. The encoders write it straight from the
+//! `api` types and the tests hold them to `to_bytes`; these structs serve the checked access.
+
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "only their archived forms are met outside tests")
+)]
+
+use rkyv::Archive;
+#[cfg(test)]
+use rkyv::Serialize;
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Range {
+    pub key: Vec<u8>,
+    pub range_end: Vec<u8>,
+    pub limit: i64,
+    pub revision: i64,
+    pub min_mod_revision: i64,
+    pub max_mod_revision: i64,
+    pub min_create_revision: i64,
+    pub max_create_revision: i64,
+    pub sort_order: u8,
+    pub sort_target: u8,
+    pub options: u8,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Put {
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    pub lease: i64,
+    pub options: u8,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct DeleteRange {
+    pub key: Vec<u8>,
+    pub range_end: Vec<u8>,
+    pub options: u8,
+}
+
+/// A compare by value has `operand` 0; any other has an empty `value`.
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Compare {
+    pub key: Vec<u8>,
+    pub range_end: Vec<u8>,
+    pub value: Vec<u8>,
+    pub operand: i64,
+    pub target: u8,
+    pub result: u8,
+}
+
+/// An operation of a transaction, or its answer: `body` is the archive that a frame of that
+/// kind would carry (an answer's without the header).
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Op {
+    pub body: Vec<u8>,
+    pub kind: u8,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Txn {
+    pub compare: Vec<Compare>,
+    pub success: Vec<Op>,
+    pub failure: Vec<Op>,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Compact {
+    pub revision: i64,
+    pub options: u8,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Header {
+    pub cluster_id: u64,
+    pub member_id: u64,
+    pub revision: i64,
+    pub raft_term: u64,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Kv {
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    pub create_revision: i64,
+    pub mod_revision: i64,
+    pub version: i64,
+    pub lease: i64,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct RangeResult {
+    pub kvs: Vec<Kv>,
+    pub count: i64,
+    pub more: u8,
+}
+
+/// Holds one pair or none.
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct PutResult {
+    pub prev_kvs: Vec<Kv>,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct DeleteRangeResult {
+    pub prev_kvs: Vec<Kv>,
+    pub deleted: i64,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct TxnResult {
+    pub responses: Vec<Op>,
+    pub succeeded: u8,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct StatusResult {
+    pub version: Vec<u8>,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct ErrorResult {
+    pub message: Vec<u8>,
+    pub code: u16,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct RangeReply {
+    pub header: Header,
+    pub result: RangeResult,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct PutReply {
+    pub header: Header,
+    pub result: PutResult,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct DeleteRangeReply {
+    pub header: Header,
+    pub result: DeleteRangeResult,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct TxnReply {
+    pub header: Header,
+    pub result: TxnResult,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct StatusReply {
+    pub header: Header,
+    pub result: StatusResult,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct ErrorReply {
+    pub header: Header,
+    pub result: ErrorResult,
+}

@@ -1,0 +1,211 @@
+//! Where every byte lies: preambles, the frame header, kinds, and the sizes of archive roots.
+//!
+//! ```text
+//! client preamble (16)          server preamble (48)             frame
+//!  0  magic           8          0  magic             8           0  crc32    4  of everything after it
+//!  8  version         2          8  version           2           4  length   4  bytes of the body
+//! 10  flags           2         10  status            2           8  kind     1
+//! 12  crc32 of 0..12  4         12  flags             2           9  flags    1  zero
+//!                               14  zero              2          10  zero     2
+//!                               16  frame bytes max   4          12  id       8
+//!                               20  in flight max     4          20  body     length
+//!                               24  cluster id        8
+//!                               32  member id         8
+//!                               40  zero              4
+//!                               44  crc32 of 0..44    4
+//! ```
+//! All numbers are little-endian.
+
+#![forbid(unsafe_code)]
+
+use std::mem::size_of;
+
+use super::archive;
+
+/// The first bytes on a connection, from either side. No text protocol and no TLS record starts
+/// with 0x91; the line ends show a peer that rewrites them.
+pub const MAGIC: [u8; 8] = *b"\x91quoin\r\n";
+
+/// The version of the protocol that this code speaks.
+pub const VERSION: u16 = 1;
+
+/// Length of what a client sends on connect.
+pub const CLIENT_PREAMBLE_BYTES: usize = 16;
+
+/// Length of the server's answer to it.
+pub const SERVER_PREAMBLE_BYTES: usize = 48;
+
+/// Length of what stands before each body.
+pub const FRAME_HEADER_BYTES: usize = 20;
+
+pub(crate) const CRC_AT: usize = 0;
+pub(crate) const LENGTH_AT: usize = CRC_AT + 4;
+pub(crate) const KIND_AT: usize = LENGTH_AT + 4;
+pub(crate) const FLAGS_AT: usize = KIND_AT + 1;
+pub(crate) const ZERO_AT: usize = FLAGS_AT + 1;
+pub(crate) const ID_AT: usize = ZERO_AT + 2;
+const _: () = assert!(ID_AT + 8 == FRAME_HEADER_BYTES);
+
+/// No body is longer, whatever limits the two sides set: offsets inside a body are 32-bit and
+/// signed, so a longer one could not point at its own start.
+pub const BODY_BYTES_MAX: usize = 1 << 30;
+const _: () = assert!(BODY_BYTES_MAX <= i32::MAX as usize);
+
+/// How deep transactions may nest: a top-level one has depth 1. Decoding recurses, so this
+/// bounds the stack.
+pub const TXN_DEPTH_MAX: usize = 128;
+
+/// How many compares and operations a transaction may hold in all, its nested ones included.
+pub const TXN_OPS_MAX: usize = 1 << 16;
+
+/// What a frame carries. A reply's number is its request's with the top bit set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// Read keys.
+    Range = 0x01,
+    /// Write one key.
+    Put = 0x02,
+    /// Delete keys.
+    DeleteRange = 0x03,
+    /// A transaction.
+    Txn = 0x04,
+    /// Drop history.
+    Compact = 0x05,
+    /// Is anybody there?
+    Ping = 0x10,
+    /// Who is there?
+    Status = 0x11,
+    /// Answers [`Kind::Range`].
+    RangeReply = 0x81,
+    /// Answers [`Kind::Put`].
+    PutReply = 0x82,
+    /// Answers [`Kind::DeleteRange`].
+    DeleteRangeReply = 0x83,
+    /// Answers [`Kind::Txn`].
+    TxnReply = 0x84,
+    /// Answers [`Kind::Compact`].
+    CompactReply = 0x85,
+    /// Answers [`Kind::Ping`].
+    PingReply = 0x90,
+    /// Answers [`Kind::Status`].
+    StatusReply = 0x91,
+    /// Answers any request that was refused; with id 0, the connection as a whole.
+    ErrorReply = 0xff,
+}
+
+impl Kind {
+    /// Every kind of this version.
+    pub const ALL: [Kind; 15] = [
+        Kind::Range,
+        Kind::Put,
+        Kind::DeleteRange,
+        Kind::Txn,
+        Kind::Compact,
+        Kind::Ping,
+        Kind::Status,
+        Kind::RangeReply,
+        Kind::PutReply,
+        Kind::DeleteRangeReply,
+        Kind::TxnReply,
+        Kind::CompactReply,
+        Kind::PingReply,
+        Kind::StatusReply,
+        Kind::ErrorReply,
+    ];
+
+    /// The kind with that number, if this version has it.
+    #[inline]
+    pub fn from_u8(number: u8) -> Option<Kind> {
+        Some(match number {
+            0x01 => Kind::Range,
+            0x02 => Kind::Put,
+            0x03 => Kind::DeleteRange,
+            0x04 => Kind::Txn,
+            0x05 => Kind::Compact,
+            0x10 => Kind::Ping,
+            0x11 => Kind::Status,
+            0x81 => Kind::RangeReply,
+            0x82 => Kind::PutReply,
+            0x83 => Kind::DeleteRangeReply,
+            0x84 => Kind::TxnReply,
+            0x85 => Kind::CompactReply,
+            0x90 => Kind::PingReply,
+            0x91 => Kind::StatusReply,
+            0xff => Kind::ErrorReply,
+            _ => return None,
+        })
+    }
+
+    /// The number on the wire.
+    #[inline]
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Whether a server sends it.
+    #[inline]
+    pub fn is_reply(self) -> bool {
+        self.number() & 0x80 != 0
+    }
+}
+
+// Sizes of the archive roots, as PROTOCOL.md states them: alignment is 1, there is no padding.
+pub(crate) const RANGE_ROOT: usize = 67;
+pub(crate) const PUT_ROOT: usize = 25;
+pub(crate) const DELETE_RANGE_ROOT: usize = 17;
+pub(crate) const COMPARE: usize = 34;
+pub(crate) const OP: usize = 9;
+pub(crate) const TXN_ROOT: usize = 24;
+pub(crate) const COMPACT_ROOT: usize = 9;
+pub(crate) const HEADER: usize = 32;
+pub(crate) const KV: usize = 48;
+pub(crate) const RANGE_RESULT: usize = 17;
+pub(crate) const PUT_RESULT: usize = 8;
+pub(crate) const DELETE_RANGE_RESULT: usize = 16;
+pub(crate) const TXN_RESULT: usize = 9;
+pub(crate) const STATUS_RESULT: usize = 8;
+pub(crate) const ERROR_RESULT: usize = 10;
+
+const _: () = {
+    assert!(size_of::<archive::ArchivedRange>() == RANGE_ROOT);
+    assert!(size_of::<archive::ArchivedPut>() == PUT_ROOT);
+    assert!(size_of::<archive::ArchivedDeleteRange>() == DELETE_RANGE_ROOT);
+    assert!(size_of::<archive::ArchivedCompare>() == COMPARE);
+    assert!(size_of::<archive::ArchivedOp>() == OP);
+    assert!(size_of::<archive::ArchivedTxn>() == TXN_ROOT);
+    assert!(size_of::<archive::ArchivedCompact>() == COMPACT_ROOT);
+    assert!(size_of::<archive::ArchivedHeader>() == HEADER);
+    assert!(size_of::<archive::ArchivedKv>() == KV);
+    assert!(size_of::<archive::ArchivedRangeResult>() == RANGE_RESULT);
+    assert!(size_of::<archive::ArchivedPutResult>() == PUT_RESULT);
+    assert!(size_of::<archive::ArchivedDeleteRangeResult>() == DELETE_RANGE_RESULT);
+    assert!(size_of::<archive::ArchivedTxnResult>() == TXN_RESULT);
+    assert!(size_of::<archive::ArchivedStatusResult>() == STATUS_RESULT);
+    assert!(size_of::<archive::ArchivedErrorResult>() == ERROR_RESULT);
+    assert!(size_of::<archive::ArchivedRangeReply>() == HEADER + RANGE_RESULT);
+    assert!(size_of::<archive::ArchivedErrorReply>() == HEADER + ERROR_RESULT);
+};
+
+// Option bits; all others are zero.
+pub(crate) const RANGE_SERIALIZABLE: u8 = 1;
+pub(crate) const RANGE_KEYS_ONLY: u8 = 2;
+pub(crate) const RANGE_COUNT_ONLY: u8 = 4;
+pub(crate) const PUT_PREV_KV: u8 = 1;
+pub(crate) const PUT_IGNORE_VALUE: u8 = 2;
+pub(crate) const PUT_IGNORE_LEASE: u8 = 4;
+pub(crate) const DELETE_PREV_KV: u8 = 1;
+pub(crate) const COMPACT_PHYSICAL: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::Kind;
+
+    #[test]
+    fn each_number_names_its_own_kind() {
+        for number in 0..=u8::MAX {
+            let listed = Kind::ALL.into_iter().find(|kind| kind.number() == number);
+            assert_eq!(Kind::from_u8(number), listed);
+        }
+    }
+}

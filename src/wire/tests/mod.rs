@@ -1,0 +1,5 @@
+//! Tests of the native protocol as a whole.
+
+mod bytes;
+
+mod samples;
