@@ -321,7 +321,7 @@ impl<'a, T: TreeRead> View<'a, T> {
 
     /// Counts key by key; gives up after `steps_max` steps, since entries of deleted keys and
     /// walks into the past may make the way longer than the count of live keys promises.
-    fn count_by_walk(
+    pub(super) fn count_by_walk(
         &self,
         interval: Interval<'_>,
         revision: i64,
@@ -348,7 +348,7 @@ impl<'a, T: TreeRead> View<'a, T> {
         Ok((steps <= steps_max).then_some(count))
     }
 
-    fn count_by_correction(
+    pub(super) fn count_by_correction(
         &self,
         interval: Interval<'_>,
         since: Interval<'_>,
@@ -500,7 +500,7 @@ pub(super) fn put_event<'a, T: TreeRead + ?Sized>(
 ///
 /// `revision` is readable: every event after it is there, and so is the last event of each key
 /// up to it, unless that is a delete.
-fn event_at<'a, T: TreeRead + ?Sized>(
+pub(super) fn event_at<'a, T: TreeRead + ?Sized>(
     tree: &'a T,
     key: &[u8],
     entry: &LatestView<'_>,

@@ -1,1 +1,9 @@
 //! The engine against plain models.
+
+mod history;
+
+mod model;
+
+mod walk;
+
+mod small;
