@@ -6,7 +6,20 @@
 
 mod aligned;
 
+mod mmap;
+
+mod uring;
+
+mod real;
+
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+
+#[cfg(test)]
+mod tests;
+
 pub use aligned::AlignedBuf;
+pub use real::RealDisk;
 
 use std::fmt;
 use std::io;
@@ -69,6 +82,10 @@ pub trait PageFile: Send + Sync {
     /// Writes a run of bytes; visible through the map on return, durable only after `sync`.
     /// Offset and length are multiples of [`BLOCK`].
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
+    /// Fills `into` from the device itself, not from the page cache: after a failed sync the
+    /// cache goes on showing bytes that the device never got, even to a restarted process.
+    /// Whoever decides at open which checkpoint is durable syncs, then reads its meta pages so.
+    fn read_device(&self, offset: u64, into: &mut AlignedBuf) -> Result<(), DiskError>;
     /// Makes all earlier writes durable. After an error the file refuses everything.
     fn sync(&self) -> Result<(), DiskError>;
     /// Gives the blocks of the range back to the file system; they read as zeros.
@@ -153,6 +170,45 @@ pub enum DiskErrorKind {
     Latched,
     /// A file that is larger or smaller than the format allows.
     BadSize(u64),
+    /// Other users may read or change the file or directory; the mode found.
+    TooOpen(u32),
+}
+
+impl DiskError {
+    /// An error of the operating system, sorted into the kinds that callers tell apart.
+    fn from_io(file: &str, call: &'static str, offset: Option<u64>, error: io::Error) -> DiskError {
+        let kind = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskErrorKind::NoSpace,
+            _ => DiskErrorKind::Io(error),
+        };
+        DiskError {
+            file: file.to_owned(),
+            call,
+            offset,
+            kind,
+        }
+    }
+}
+
+fn latch_check(name: &str, call: &'static str, latched: bool) -> Result<(), DiskError> {
+    if !latched {
+        return Ok(());
+    }
+    Err(DiskError {
+        file: name.to_owned(),
+        call,
+        offset: None,
+        kind: DiskErrorKind::Latched,
+    })
+}
+
+/// The offset and length of a call on whole blocks.
+fn assert_blocks(offset: u64, len: u64) {
+    let block = BLOCK as u64;
+    assert!(
+        offset.is_multiple_of(block) && len.is_multiple_of(block) && len > 0,
+        "{offset} + {len} is not a run of whole blocks"
+    );
 }
 
 impl fmt::Display for DiskError {
@@ -170,6 +226,10 @@ impl fmt::Display for DiskError {
             DiskErrorKind::Io(e) => write!(f, ": {e}"),
             DiskErrorKind::Latched => f.write_str(": refused, an earlier write or sync failed"),
             DiskErrorKind::BadSize(len) => write!(f, ": unexpected size of {len} bytes"),
+            DiskErrorKind::TooOpen(mode) => write!(
+                f,
+                ": other users have access (mode {mode:o}); take it away with chmod go-rwx"
+            ),
         }
     }
 }

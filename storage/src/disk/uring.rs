@@ -1,0 +1,140 @@
+//! One ring of io_uring, used by one thread at a time: submit, wait for every completion, report
+//! each result exactly as the kernel gave it.
+
+use io_uring::{IoUring, opcode, squeue, types};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// The most operations that one call puts in flight.
+const IN_FLIGHT_MAX: usize = 8;
+/// The most bytes that one write operation carries.
+pub(super) const WRITE_BYTES_MAX: usize = 1 << 20;
+
+/// A submission and completion queue.
+pub(super) struct Ring {
+    ring: IoUring,
+}
+
+/// One write: where, and what.
+pub(super) struct Write<'a> {
+    pub(super) offset: u64,
+    pub(super) bytes: &'a [u8],
+}
+
+impl Ring {
+    pub(super) fn new() -> io::Result<Ring> {
+        let ring = IoUring::new(IN_FLIGHT_MAX as u32)?;
+        Ok(Ring { ring })
+    }
+
+    /// Issues up to eight writes together and returns how many bytes each wrote.
+    /// With `durable`, each is on stable storage when its result says so.
+    pub(super) fn write(
+        &mut self,
+        file: &File,
+        writes: &[Write<'_>],
+        durable: bool,
+    ) -> io::Result<[usize; IN_FLIGHT_MAX]> {
+        assert!(
+            writes.len() <= IN_FLIGHT_MAX,
+            "the ring is sized for its caller"
+        );
+        let flags = if durable { libc::RWF_DSYNC } else { 0 };
+        let mut entries: [Option<squeue::Entry>; IN_FLIGHT_MAX] = Default::default();
+        for (entry, write) in entries.iter_mut().zip(writes) {
+            let len = u32::try_from(write.bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+            let write = opcode::Write::new(types::Fd(file.as_raw_fd()), write.bytes.as_ptr(), len)
+                .offset(write.offset)
+                .rw_flags(flags);
+            *entry = Some(write.build());
+        }
+        // SAFETY: file and bytes are borrowed for this call, and `run` returns only after the
+        // kernel has completed every operation.
+        let results = unsafe { self.run(&entries[..writes.len()]) }?;
+        let mut written = [0; IN_FLIGHT_MAX];
+        for (written, result) in written.iter_mut().zip(&results[..writes.len()]) {
+            *written = done(*result)?;
+        }
+        Ok(written)
+    }
+
+    /// Makes what was written to the file durable, and the metadata needed to read it.
+    pub(super) fn sync(&mut self, file: &File) -> io::Result<()> {
+        let sync = opcode::Fsync::new(types::Fd(file.as_raw_fd()))
+            .flags(types::FsyncFlags::DATASYNC)
+            .build();
+        self.one(sync)
+    }
+
+    /// Allocates blocks (`punch` false), growing the file, or gives them back (`punch` true).
+    pub(super) fn allocate(
+        &mut self,
+        file: &File,
+        offset: u64,
+        len: u64,
+        punch: bool,
+    ) -> io::Result<()> {
+        let mode = if punch {
+            libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE
+        } else {
+            0
+        };
+        let allocate = opcode::Fallocate::new(types::Fd(file.as_raw_fd()), len)
+            .offset(offset)
+            .mode(mode)
+            .build();
+        self.one(allocate)
+    }
+
+    fn one(&mut self, entry: squeue::Entry) -> io::Result<()> {
+        // SAFETY: the operation names no memory, and the file outlives this call.
+        let results = unsafe { self.run(&[Some(entry)]) }?;
+        match done(results[0])? {
+            0 => Ok(()),
+            other => Err(io::Error::other(format!(
+                "io_uring answered {other}, not 0"
+            ))),
+        }
+    }
+
+    /// Submits the entries and waits until all of them are complete.
+    ///
+    /// # Safety
+    /// Descriptors and memory that the entries name stay valid during the call.
+    unsafe fn run(
+        &mut self,
+        entries: &[Option<squeue::Entry>],
+    ) -> io::Result<[i32; IN_FLIGHT_MAX]> {
+        for (number, entry) in entries.iter().enumerate() {
+            let entry = entry.clone().expect("the caller filled in every entry");
+            // SAFETY: handed on to this function's caller.
+            let pushed = unsafe { self.ring.submission().push(&entry.user_data(number as u64)) };
+            assert!(pushed.is_ok(), "the queue is empty between calls");
+        }
+        let mut results = [0; IN_FLIGHT_MAX];
+        let mut complete = 0;
+        while complete < entries.len() {
+            match self.ring.submit_and_wait(entries.len() - complete) {
+                Ok(_) => {}
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => {}
+                Err(e) => {
+                    // The kernel may still own the caller's buffers: returning would let them
+                    // be freed or changed under its hands.
+                    eprintln!("io_uring failed with operations in flight: {e}");
+                    std::process::abort();
+                }
+            }
+            for completion in self.ring.completion() {
+                results[completion.user_data() as usize] = completion.result();
+                complete += 1;
+            }
+        }
+        Ok(results)
+    }
+}
+
+/// A completion's count, or its error.
+fn done(result: i32) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
