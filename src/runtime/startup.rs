@@ -85,6 +85,7 @@ impl StartError {
                 DiskErrorKind::NoIoUring(_) => "io_uring is not available",
                 DiskErrorKind::Io(error) => section_of_io(error),
                 DiskErrorKind::Latched | DiskErrorKind::BadSize(_) => "The data is damaged",
+                DiskErrorKind::TooOpen(_) => "The data directory's permissions",
             },
             StartError::Listen { .. } => "The address cannot be opened",
             StartError::Cores { .. } => "Cores",

@@ -56,6 +56,10 @@ pub trait Disk: Send + Sync + 'static {
 }
 
 /// A preallocated segment of the log.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "asking can fail, and nobody asks that"
+)]
 pub trait LogFile: Send {
     /// Writes `blocks` at `offset`, both multiples of [`BLOCK`], and returns when all of it is
     /// durable. After an error nothing may be assumed of the range, and the file refuses further
@@ -71,6 +75,10 @@ pub trait LogFile: Send {
 }
 
 /// The file of the tree: written by one thread, read through its map by all.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "asking can fail, and nobody asks that"
+)]
 pub trait PageFile: Send + Sync {
     /// The read-only view of the file.
     fn map(&self) -> &Map;

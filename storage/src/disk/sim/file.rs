@@ -80,7 +80,7 @@ pub(super) struct SimFile {
     durable: Vec<u8>,
     /// Per sector, every version written since it was durable, oldest first: the device may have
     /// any of them.
-    dirty: BTreeMap<u64, Vec<Box<[u8; SECTOR]>>>,
+    dirty: BTreeMap<u64, Vec<[u8; SECTOR]>>,
     /// The blocks that take up space.
     pub(super) blocks: BTreeSet<u64>,
 }
@@ -114,7 +114,7 @@ impl SimFile {
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
         self.contents.write(offset, bytes);
         for (number, sector) in bytes.chunks(SECTOR).enumerate() {
-            let mut version = Box::new([0; SECTOR]);
+            let mut version = [0; SECTOR];
             version[..sector.len()].copy_from_slice(sector);
             let number = offset / SECTOR as u64 + number as u64;
             self.dirty.entry(number).or_default().push(version);
