@@ -1,1 +1,3 @@
-//! The client library over the native protocol.
+//! The client library over [`crate::wire`].
+
+pub mod raw;

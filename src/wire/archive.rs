@@ -4,10 +4,7 @@
 //! vector in the order of the fields, then the struct. The encoders write it straight from the
 //! `api` types and the tests hold them to `to_bytes`; these structs serve the checked access.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "only their archived forms are met outside tests")
-)]
+#![allow(dead_code, reason = "only their archived forms are met outside tests")]
 
 use rkyv::Archive;
 #[cfg(test)]
