@@ -14,6 +14,9 @@ pub mod client;
 pub mod limits;
 
 #[cfg(feature = "server")]
+pub mod chance;
+
+#[cfg(feature = "server")]
 pub mod propose;
 
 #[cfg(feature = "server")]

@@ -10,14 +10,23 @@ type Directions = [(&'static str, &'static [&'static str])];
 const MAY_USE: &Directions = &[
     ("api", &[]),
     ("limits", &[]),
+    ("chance", &[]),
     ("wire", &["api"]),
     ("client", &["wire", "api"]),
     ("propose", &["wire", "api", "limits"]),
-    ("consensus", &["limits"]),
+    ("consensus", &["limits", "chance", "propose"]),
     ("apply", &["wire", "api", "limits", "propose"]),
     (
         "node",
-        &["wire", "api", "limits", "propose", "consensus", "apply"],
+        &[
+            "wire",
+            "api",
+            "limits",
+            "chance",
+            "propose",
+            "consensus",
+            "apply",
+        ],
     ),
     (
         "runtime",
@@ -25,6 +34,7 @@ const MAY_USE: &Directions = &[
             "wire",
             "api",
             "limits",
+            "chance",
             "propose",
             "consensus",
             "apply",
@@ -53,6 +63,7 @@ const QUARANTINED: &[(&str, &str)] = &[
 /// Folders whose code takes time, chance and I/O as inputs.
 const PURE: &[&str] = &[
     "src/api.rs",
+    "src/chance.rs",
     "src/wire/",
     "src/propose/",
     "src/consensus/",

@@ -1,11 +1,12 @@
 //! Everything that crosses between actors, in closed enums.
 
 use crate::api;
+use crate::consensus::PeerMessage;
+use crate::propose::waiters::WaiterId;
 use bytes::Bytes;
 
-/// Number of a front on this node, from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FrontId(pub u16);
+pub use crate::consensus::{AppendRequest, LogEntry};
+pub use crate::propose::FrontId;
 
 /// Everything that can wake the order actor.
 #[derive(Debug)]
@@ -26,6 +27,10 @@ pub enum OrderInput {
     },
     /// A checkpoint is durable.
     Checkpointed(Box<quoin_storage::tree::CheckpointDone>),
+    /// The file system had no space for a checkpoint. Nothing was lost; it is tried again later.
+    CheckpointNoSpace,
+    /// A message from another member, its frame decoded and nothing else checked yet.
+    Peer(Box<PeerMessage>),
     /// Monotonic time has passed; the order actor keeps the rest of a tick itself.
     Tick,
     /// Stop taking proposals; finish what is in flight, checkpoint, then answer `Drained`.
@@ -37,10 +42,12 @@ pub enum OrderInput {
 pub struct ProposalBatch {
     /// Where the replies go.
     pub front: FrontId,
-    /// The encoded commands (see `propose::command`).
-    pub bytes: Bytes,
+    /// The batch's sequence number; grows with each batch of a front.
+    pub sequence: u64,
     /// How many commands.
     pub count: u32,
+    /// The encoded batch (see `propose::command`).
+    pub bytes: Bytes,
 }
 
 /// What the order actor wants done.
@@ -57,34 +64,12 @@ pub enum OrderOutput {
     Checkpoint(Box<quoin_storage::tree::CheckpointJob>),
     /// For a front.
     Front(FrontId, FrontInput),
+    /// For another member; may be lost, and may overtake nothing.
+    Peer(Box<PeerMessage>),
     /// Everything accepted is durable and checkpointed; the process may exit.
     Drained,
-}
-
-/// One durable write of the log.
-#[derive(Debug)]
-pub struct AppendRequest {
-    /// Grows by one with each request.
-    pub number: u64,
-    /// The Raft hard state, if it changed.
-    pub hard_state: Option<quoin_storage::log::HardState>,
-    /// New entries; the first may replace a suffix of the log.
-    pub entries: Vec<LogEntry>,
-}
-
-/// A Raft entry on its way to the log.
-#[derive(Debug, Clone)]
-pub struct LogEntry {
-    /// Position in the log.
-    pub index: u64,
-    /// The leader's term.
-    pub term: u64,
-    /// The Raft entry type (0 normal, 1 and 2 configuration changes).
-    pub kind: u8,
-    /// The payload.
-    pub data: Bytes,
-    /// The configuration change's context.
-    pub context: Bytes,
+    /// The node cannot go on: the process must say why and stop, at once. Nothing follows.
+    Fatal(Box<super::order::Fatal>),
 }
 
 /// What a front hears from the order actor.
@@ -115,7 +100,7 @@ pub enum FrontInput {
 #[derive(Debug)]
 pub struct Reply {
     /// The front's own number for the command.
-    pub waiter: u32,
+    pub waiter: WaiterId,
     /// How it went.
     pub outcome: Outcome,
 }

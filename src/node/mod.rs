@@ -4,3 +4,5 @@
 //! `step(input) -> outputs`: time, chance and I/O come in as values.
 
 pub mod messages;
+
+pub mod order;
