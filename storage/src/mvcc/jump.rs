@@ -12,8 +12,11 @@
 
 use super::revision::Revision;
 
-/// No history has more trees: sizes at least double, and there are fewer than 2^63 events.
-pub(super) const DIGITS_MAX: usize = 64;
+/// No history has a larger tree: there are fewer than 2^63 events.
+const RANK_MAX: u8 = 62;
+
+/// More than the trees of any history behind the first: their ranks differ.
+pub(super) const DIGITS_MAX: usize = RANK_MAX as usize + 2;
 
 /// One complete tree of events.
 #[derive(
@@ -27,70 +30,134 @@ pub(super) struct Digit {
     pub rank: u8,
 }
 
+/// Bytes of an archived digit.
+pub(super) const DIGIT: usize = size_of::<ArchivedDigit>();
+
+const _: () = assert!(DIGIT == 13 && align_of::<ArchivedDigit>() == 1);
+
 impl Digit {
     /// Events in the tree.
     pub fn weight(self) -> u64 {
-        (2u64 << u32::from(self.rank).min(62)) - 1
+        (2u64 << self.rank.min(RANK_MAX)) - 1
+    }
+
+    fn encode(self, place: &mut [u8; DIGIT]) {
+        place[..8].copy_from_slice(&self.root.main.to_le_bytes());
+        place[8..12].copy_from_slice(&self.root.sub.to_le_bytes());
+        place[12] = self.rank;
+    }
+
+    fn decode(bytes: &[u8; DIGIT]) -> Digit {
+        let archived = ArchivedDigit {
+            root: super::revision::ArchivedRevision {
+                main: i64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")).into(),
+                sub: u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes")).into(),
+            },
+            rank: bytes[12],
+        };
+        Digit::from(&archived)
     }
 }
 
-/// All trees of a key, newest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl From<&ArchivedDigit> for Digit {
+    fn from(archived: &ArchivedDigit) -> Digit {
+        Digit {
+            root: Revision::from(&archived.root),
+            rank: archived.rank,
+        }
+    }
+}
+
+/// Whether these trees can be the events of a key: roots descend, and sizes ascend, where only
+/// the first two may be equal.
+pub(super) fn is_history(first: Digit, older: impl Iterator<Item = Digit>) -> bool {
+    let mut last = first;
+    let mut fits = first.rank <= RANK_MAX;
+    for (at, digit) in older.enumerate() {
+        let grows = digit.rank > last.rank || at == 0 && digit.rank == last.rank;
+        fits &= grows && digit.rank <= RANK_MAX;
+        fits &= digit.root < last.root && digit.root.main > 0;
+        last = digit;
+    }
+    fits
+}
+
+/// All trees of a key: the first, and the others archived, newest first.
+///
+/// It is filled and changed in place, since it is large beside what it mostly holds.
+#[derive(Debug)]
 pub(super) struct Digits {
-    /// Invariant: `len <= DIGITS_MAX + 1`; the rest is unused.
-    digits: [Digit; DIGITS_MAX + 1],
+    first: Option<Digit>,
+    /// Invariant: the first `len` are archived digits; `len < DIGITS_MAX`, and 0 without a first.
+    older: [[u8; DIGIT]; DIGITS_MAX],
     len: usize,
 }
 
 impl Digits {
     pub fn new() -> Digits {
-        let digits = [Digit::default(); DIGITS_MAX + 1];
-        Digits { digits, len: 0 }
+        Digits {
+            first: None,
+            older: [[0; DIGIT]; DIGITS_MAX],
+            len: 0,
+        }
     }
 
-    /// Appends an older tree; `false` if there is no room, which no true history can cause.
-    #[must_use]
-    pub fn append(&mut self, digit: Digit) -> bool {
-        let Some(place) = self.digits.get_mut(self.len) else {
-            return false;
-        };
-        *place = digit;
-        self.len += 1;
-        true
+    /// The digits of an entry; `older` as archived, shorter than [`DIGITS_MAX`].
+    pub fn fill(&mut self, first: Digit, older: &[u8]) {
+        let (older, rest) = older.as_chunks::<DIGIT>();
+        assert!(rest.is_empty(), "whole digits");
+        self.first = Some(first);
+        self.len = older.len();
+        self.older[..self.len].copy_from_slice(older);
     }
 
-    pub fn as_slice(&self) -> &[Digit] {
-        &self.digits[..self.len]
+    /// The tree whose root is the newest event.
+    pub fn first(&self) -> Option<Digit> {
+        self.first
+    }
+
+    /// The other trees, archived.
+    pub fn older(&self) -> &[u8] {
+        self.older[..self.len].as_flattened()
     }
 
     /// Adds the newest event; returns its jump. Trees that `compacted` has overtaken are
     /// forgotten: no read may go there any more.
     pub fn push(&mut self, event: Revision, compacted: i64) -> Revision {
-        let live = self
-            .as_slice()
-            .iter()
-            .take_while(|d| d.root.main > compacted)
+        let readable = |digit: &Digit| digit.root.main > compacted;
+        let Some(first) = self.first.filter(readable) else {
+            self.first = Some(Digit {
+                root: event,
+                rank: 0,
+            });
+            self.len = 0;
+            return Revision::NONE;
+        };
+        let older = self.older[..self.len].iter();
+        self.len = older
+            .take_while(|digit| readable(&Digit::decode(digit)))
             .count();
-        self.len = live;
-        match *self.as_slice() {
-            [a, b, ..] if a.rank == b.rank => {
-                self.digits.copy_within(2..self.len, 1);
-                self.len -= 1;
-                self.digits[0] = Digit {
-                    root: event,
-                    rank: a.rank + 1,
-                };
-            }
-            _ => {
-                assert!(self.len <= DIGITS_MAX, "more trees than any history has");
-                self.digits.copy_within(0..self.len, 1);
-                self.len += 1;
-                self.digits[0] = Digit {
-                    root: event,
-                    rank: 0,
-                };
-            }
+        let second = self.older[..self.len].first().map(Digit::decode);
+        if second.is_some_and(|second| second.rank == first.rank) {
+            self.older.copy_within(1..self.len, 0);
+            self.len -= 1;
+            self.first = Some(Digit {
+                root: event,
+                rank: first.rank + 1,
+            });
+        } else {
+            assert!(self.len + 1 < DIGITS_MAX, "more trees than any history has");
+            self.older.copy_within(0..self.len, 1);
+            self.len += 1;
+            first.encode(&mut self.older[0]);
+            self.first = Some(Digit {
+                root: event,
+                rank: 0,
+            });
         }
-        self.as_slice().get(1).map_or(Revision::NONE, |d| d.root)
+        match self.older[..self.len].first() {
+            Some(next) => Digit::decode(next).root,
+            None => Revision::NONE,
+        }
     }
 }

@@ -14,9 +14,9 @@
 //! request into the page without a copy in between; a test holds it equal to what rkyv writes.
 //! Reading goes through rkyv's checked access.
 
-use super::jump::{Digit, Digits};
+use super::jump::{ArchivedDigit, DIGIT, DIGITS_MAX, Digit, Digits};
 use super::revision::Revision;
-use super::{Error, jump::DIGITS_MAX};
+use super::{Error, jump};
 use crate::tree::TreeId;
 use rkyv::rancor::Failure;
 
@@ -55,13 +55,9 @@ pub(super) struct LatestRecord {
 /// Bytes of an event beside its key and value.
 pub(super) const EVENT_ROOT: usize = size_of::<ArchivedEventRecord>();
 const LATEST_ROOT: usize = size_of::<ArchivedLatestRecord>();
-const DIGIT: usize = size_of::<ArchivedDigit>();
 
 const _: () = assert!(EVENT_ROOT == 69 && align_of::<ArchivedEventRecord>() == 1);
 const _: () = assert!(LATEST_ROOT == 50 && align_of::<ArchivedLatestRecord>() == 1);
-const _: () = assert!(DIGIT == 13 && align_of::<ArchivedDigit>() == 1);
-
-use super::jump::ArchivedDigit;
 
 /// Fills a record of fixed size from front to back.
 struct Fields<const N: usize> {
@@ -183,49 +179,25 @@ pub(super) struct LatestFields {
     pub tombstone: bool,
 }
 
-/// A key's entry, encoded; its parts are stored back to back.
-pub(super) struct LatestParts {
-    digits: [u8; DIGITS_MAX * DIGIT],
-    digits_len: usize,
-    root: [u8; LATEST_ROOT],
-}
-
-impl LatestParts {
-    /// `digits` starts with the tree whose root is the latest event.
-    pub fn new(fields: &LatestFields, digits: &Digits) -> LatestParts {
-        let (first, rest) = digits
-            .as_slice()
-            .split_first()
-            .expect("the latest event is in a tree");
+impl LatestFields {
+    /// What follows the digits of the older trees.
+    pub fn root(&self, digits: &Digits) -> [u8; LATEST_ROOT] {
+        let first = digits.first().expect("the latest event is in a tree");
         assert_eq!(
-            first.root, fields.latest,
+            first.root, self.latest,
             "the first tree's root is the latest event"
         );
-        let mut bytes = [0; DIGITS_MAX * DIGIT];
-        for (digit, place) in rest.iter().zip(bytes.chunks_exact_mut(DIGIT)) {
-            place[..8].copy_from_slice(&digit.root.main.to_le_bytes());
-            place[8..12].copy_from_slice(&digit.root.sub.to_le_bytes());
-            place[12] = digit.rank;
-        }
-        let digits_len = rest.len() * DIGIT;
+        let older = digits.older().len();
         let mut root = Fields::<LATEST_ROOT>::new();
-        root.put_revision(fields.latest);
-        root.put(fields.create.to_le_bytes());
-        root.put(fields.version.to_le_bytes());
-        root.put(fields.lease.to_le_bytes());
-        root.put(fields.value_len.to_le_bytes());
-        root.put([if fields.tombstone { TOMBSTONE } else { 0 }]);
+        root.put_revision(self.latest);
+        root.put(self.create.to_le_bytes());
+        root.put(self.version.to_le_bytes());
+        root.put(self.lease.to_le_bytes());
+        root.put(self.value_len.to_le_bytes());
+        root.put([if self.tombstone { TOMBSTONE } else { 0 }]);
         root.put([first.rank]);
-        root.put_vector(digits_len, rest.len());
-        LatestParts {
-            digits: bytes,
-            digits_len,
-            root: root.finish(),
-        }
-    }
-
-    pub fn parts(&self) -> [&[u8]; 2] {
-        [&self.digits[..self.digits_len], &self.root]
+        root.put_vector(older, older / DIGIT);
+        root.finish()
     }
 }
 
@@ -235,6 +207,8 @@ pub(super) struct LatestView<'v> {
     pub fields: LatestFields,
     rank: u8,
     older: &'v [ArchivedDigit],
+    /// The same: all of the entry's bytes before its root.
+    older_bytes: &'v [u8],
 }
 
 impl<'v> LatestView<'v> {
@@ -260,10 +234,18 @@ impl<'v> LatestView<'v> {
         if fields.latest.main <= 0 {
             return Err(wrong("an entry without an event"));
         }
+        let first = Digit {
+            root: fields.latest,
+            rank: record.rank,
+        };
+        if !jump::is_history(first, older.iter().map(Digit::from)) {
+            return Err(wrong("an entry whose events are out of order"));
+        }
         Ok(LatestView {
             fields,
             rank: record.rank,
             older,
+            older_bytes: &bytes[..older.len() * DIGIT],
         })
     }
 
@@ -273,21 +255,16 @@ impl<'v> LatestView<'v> {
             root: self.fields.latest,
             rank: self.rank,
         };
-        let older = self.older.iter().map(|digit| Digit {
-            root: Revision::from(&digit.root),
-            rank: digit.rank,
-        });
-        std::iter::once(first).chain(older)
+        std::iter::once(first).chain(self.older.iter().map(Digit::from))
     }
 
     /// As `digits`, to be changed.
-    pub fn to_digits(self) -> Digits {
-        let mut digits = Digits::new();
-        for digit in self.digits() {
-            let fits = digits.append(digit);
-            debug_assert!(fits, "decode has checked the number");
-        }
-        digits
+    pub fn copy_digits(&self, digits: &mut Digits) {
+        let first = Digit {
+            root: self.fields.latest,
+            rank: self.rank,
+        };
+        digits.fill(first, self.older_bytes);
     }
 }
 
@@ -302,6 +279,14 @@ mod tests {
 
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(any::<u8>(), 0..300)
+    }
+
+    /// All but the first, archived.
+    fn older(trees: &[Digit]) -> Vec<u8> {
+        let trees = trees[1..].iter();
+        trees
+            .flat_map(|digit| rkyv::to_bytes::<Failure>(digit).unwrap().to_vec())
+            .collect()
     }
 
     proptest! {
@@ -332,26 +317,36 @@ mod tests {
             (create, version, lease, value_len) in
                 (any::<i64>(), any::<i64>(), any::<i64>(), any::<u32>()),
             tombstone: bool,
-            trees in prop::collection::vec((revision(), any::<u8>()), 1..=DIGITS_MAX),
+            trees in prop::collection::vec((revision(), 0..=62u8), 1..=DIGITS_MAX),
         ) {
-            let mut digits = Digits::new();
-            for &(root, rank) in &trees {
-                let fits = digits.append(Digit { root, rank });
-                prop_assert!(fits);
+            let (mut roots, mut ranks): (Vec<_>, Vec<_>) = trees.into_iter().unzip();
+            roots.sort_by(|a, b| b.cmp(a));
+            ranks.sort();
+            let mut trees: Vec<Digit> = Vec::new();
+            for (&root, &rank) in roots.iter().zip(&ranks) {
+                let grows = trees.last().is_none_or(|last| last.root > root && last.rank < rank);
+                if grows || trees.len() == 1 && trees[0].root > root {
+                    trees.push(Digit { root, rank });
+                }
             }
-            let latest = trees[0].0;
+            let mut digits = Digits::new();
+            digits.fill(trees[0], &older(&trees));
+            let latest = trees[0].root;
             let fields = LatestFields { latest, create, version, lease, value_len, tombstone };
-            let parts = LatestParts::new(&fields, &digits).parts().concat();
+            let parts = [digits.older(), &fields.root(&digits)].concat();
             let record = LatestRecord {
                 latest, create, version, lease, value_len,
                 flags: tombstone as u8,
-                rank: trees[0].1,
-                digits: trees[1..].iter().map(|&(root, rank)| Digit { root, rank }).collect(),
+                rank: trees[0].rank,
+                digits: trees[1..].to_vec(),
             };
             prop_assert_eq!(&parts[..], &rkyv::to_bytes::<Failure>(&record).unwrap()[..]);
             let view = LatestView::decode(b"", &parts).unwrap();
             prop_assert_eq!(view.fields, fields);
-            prop_assert_eq!(view.to_digits(), digits);
+            prop_assert_eq!(view.digits().collect::<Vec<_>>(), trees);
+            let mut copy = Digits::new();
+            view.copy_digits(&mut copy);
+            prop_assert_eq!((copy.first(), copy.older()), (digits.first(), digits.older()));
         }
 
         #[test]
@@ -383,15 +378,18 @@ mod tests {
             tombstone: false,
         };
         let mut digits = Digits::new();
-        assert!(digits.append(Digit {
-            root: prev,
-            rank: 0
-        }));
-        assert!(digits.append(Digit {
+        let second = Digit {
             root: Revision::first(2),
-            rank: 0
-        }));
-        let entry = LatestParts::new(&latest, &digits).parts().concat();
+            rank: 0,
+        };
+        digits.fill(
+            Digit {
+                root: prev,
+                rank: 0,
+            },
+            &older(&[second, second]),
+        );
+        let entry = [digits.older(), &latest.root(&digits)].concat();
         for (record, is_event) in [(good, true), (entry, false)] {
             for at in 0..record.len() {
                 for flip in 1..=255 {
@@ -400,7 +398,7 @@ mod tests {
                     if is_event {
                         let _ = EventView::decode(b"", &bad);
                     } else if let Ok(view) = LatestView::decode(b"", &bad) {
-                        let _ = view.to_digits();
+                        view.copy_digits(&mut Digits::new());
                     }
                 }
             }

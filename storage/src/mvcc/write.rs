@@ -1,7 +1,7 @@
 //! One revision in the making.
 
 use super::read::{Item, Latest, View, entry, put_event};
-use super::record::{EVENT_ROOT, EventFields, LatestFields, LatestParts};
+use super::record::{EVENT_ROOT, EventFields, LatestFields};
 use super::revision::KEY_LEN;
 use super::{Error, Horizon, Meta, Revision, jump::Digits};
 use crate::tree::{Interval, TreeId, TreeWrite};
@@ -62,20 +62,22 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
 
     /// Writes a key; returns what was there before.
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: i64) -> Result<Option<Latest>, Error> {
-        let (before, digits) = self.before(key)?;
-        self.put_after(key, value, lease, before, digits)
+        let mut digits = Digits::new();
+        let before = self.before(key, &mut digits)?;
+        self.put_after(key, value, lease, before, &mut digits)
     }
 
     /// Writes a key with the value it has, under another lease; `None`, and nothing is written,
     /// if the key does not exist.
     pub fn put_keep_value(&mut self, key: &[u8], lease: i64) -> Result<Option<Latest>, Error> {
-        let (before, digits) = self.before(key)?;
+        let mut digits = Digits::new();
+        let before = self.before(key, &mut digits)?;
         let Some(live) = live(before) else {
             return Ok(None);
         };
         // Copied, since the tree cannot be read while it is changed.
         let value = put_event(self.tree, key, live.revision)?.value.to_vec();
-        self.put_after(key, &value, lease, before, digits)
+        self.put_after(key, &value, lease, before, &mut digits)
     }
 
     fn put_after(
@@ -84,7 +86,7 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
         value: &[u8],
         lease: i64,
         before: Option<LatestFields>,
-        digits: Digits,
+        digits: &mut Digits,
     ) -> Result<Option<Latest>, Error> {
         let previous = live(before);
         let (create, version) = match previous {
@@ -108,7 +110,8 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
 
     /// Deletes a key; returns what was there. Writes nothing if there was nothing.
     pub fn delete(&mut self, key: &[u8]) -> Result<Option<Latest>, Error> {
-        let (before, digits) = self.before(key)?;
+        let mut digits = Digits::new();
+        let before = self.before(key, &mut digits)?;
         let previous = live(before);
         if previous.is_some() {
             let after = LatestFields {
@@ -119,7 +122,7 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
                 value_len: 0,
                 tombstone: true,
             };
-            self.record(key, b"", before, after, digits)?;
+            self.record(key, b"", before, after, &mut digits)?;
         }
         Ok(previous)
     }
@@ -168,12 +171,13 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
         self.meta.revision
     }
 
-    /// A key's entry as it is, taken out of the tree.
-    fn before(&self, key: &[u8]) -> Result<(Option<LatestFields>, Digits), Error> {
-        match entry(self.tree, key)? {
-            Some(entry) => Ok((Some(entry.fields), entry.to_digits())),
-            None => Ok((None, Digits::new())),
+    /// A key's entry as it is, and its trees of events.
+    fn before(&self, key: &[u8], digits: &mut Digits) -> Result<Option<LatestFields>, Error> {
+        let entry = entry(self.tree, key)?;
+        if let Some(entry) = &entry {
+            entry.copy_digits(digits);
         }
+        Ok(entry.map(|entry| entry.fields))
     }
 
     /// Writes an event and the entry that it leaves behind.
@@ -183,7 +187,7 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
         value: &[u8],
         before: Option<LatestFields>,
         after: LatestFields,
-        mut digits: Digits,
+        digits: &mut Digits,
     ) -> Result<(), Error> {
         let jump = digits.push(self.next, self.meta.compacted);
         let fields = EventFields {
@@ -202,9 +206,13 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
             &[key, value, &root],
             true,
         )?;
-        let entry = LatestParts::new(&after, &digits);
-        self.tree
-            .insert(TreeId::Key, key, &entry.parts(), !after.tombstone)?;
+        let entry = after.root(digits);
+        self.tree.insert(
+            TreeId::Key,
+            key,
+            &[digits.older(), &entry],
+            !after.tombstone,
+        )?;
         self.meta.live_bytes += event_bytes(key.len(), value.len());
         self.next.sub = self
             .next

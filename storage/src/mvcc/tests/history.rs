@@ -150,7 +150,7 @@ pub fn key(n: u8) -> Vec<u8> {
     match n % KEYS {
         0 => vec![b'k'; 700],
         n if n % 3 == 0 => vec![b'a', 0, n],
-        n => vec![b'a', n].repeat(1 + n as usize % 2),
+        n => [b'a', n].repeat(1 + n as usize % 2),
     }
 }
 

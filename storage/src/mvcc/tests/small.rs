@@ -39,7 +39,7 @@ fn a_transaction_that_has_written_nothing_leaves_no_trace() {
     assert_eq!(txn.delete_interval(ALL, &mut |_| Ok(())).unwrap(), 0);
     assert!(!txn.changed());
     assert_eq!(txn.view().horizon().revision, 1);
-    drop(txn);
+
     assert_eq!((tree, meta), (ModelTree::new(), Meta::default()));
 }
 
