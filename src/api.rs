@@ -255,6 +255,12 @@ impl OwnedKeyValue {
 pub trait KvSink {
     /// Takes one pair; its bytes are valid only during the call.
     fn push(&mut self, kv: KeyValue<'_>);
+
+    /// Whether it has taken all that it can: the read then ends with
+    /// [`Error::ResponseTooLarge`].
+    fn full(&self) -> bool {
+        false
+    }
 }
 
 /// What closes a range answer.
@@ -365,11 +371,13 @@ pub enum Error {
     Timeout = 18,
     /// The call exists but is not served.
     Unimplemented = 19,
+    /// The answer is larger than any may be; a write it belongs to has taken place.
+    ResponseTooLarge = 20,
 }
 
 impl Error {
     /// Every error, in the order of the codes.
-    pub const ALL: [Error; 19] = [
+    pub const ALL: [Error; 20] = [
         Error::EmptyKey,
         Error::KeyNotFound,
         Error::ValueProvided,
@@ -389,6 +397,7 @@ impl Error {
         Error::Stopped,
         Error::Timeout,
         Error::Unimplemented,
+        Error::ResponseTooLarge,
     ];
 
     /// The number that stands for this error on the native wire.
@@ -423,12 +432,16 @@ impl Error {
             Error::Stopped => "etcdserver: server stopped",
             Error::Timeout => "etcdserver: request timed out",
             Error::Unimplemented => "etcdserver: not implemented",
+            Error::ResponseTooLarge => "etcdserver: response is too large",
         }
     }
 
     /// Whether a write refused with this error may still have taken place.
     pub fn outcome_unknown(self) -> bool {
-        matches!(self, Error::LeaderChanged | Error::Stopped | Error::Timeout)
+        matches!(
+            self,
+            Error::LeaderChanged | Error::Stopped | Error::Timeout | Error::ResponseTooLarge
+        )
     }
 }
 

@@ -65,6 +65,10 @@ pub const POOLED_BUFFER_BYTES: usize = 64 * KIB;
 pub const BATCH_COMMANDS_MAX: usize = 4_096;
 /// Bytes after which a front starts another log entry.
 pub const BATCH_BYTES_MAX: usize = 4 * MIB;
+/// Commands that share one transaction of the tree (and the rest of the entry of the last).
+pub const APPLY_COMMANDS_MAX: usize = 16_384;
+/// Bytes of entries after which apply starts another transaction of the tree.
+pub const APPLY_BYTES_MAX: usize = 8 * MIB;
 /// Messages that wait in a queue between two cores.
 pub const QUEUE_MESSAGES: usize = 4_096;
 /// Appends that wait for the log thread.

@@ -1,1 +1,100 @@
-//! Committed entries, in order, become MVCC transactions.
+//! The meaning of the key-value calls, and their way from the committed log into the tree.
+//!
+//! A request is checked by [`validate`] when a front admits it. Reads ([`range`], [`read_txn`])
+//! are then served by the front itself from a published root. Writes come back in the order of
+//! the log, and the [`Applier`] runs them ([`execute`]), many to one transaction of the tree, and
+//! publishes the result.
+//!
+//! The outcome of a write is a function of the request and of what the log holds before it, and
+//! of nothing else; the one exception is space (see [`Applier`]).
+#![forbid(unsafe_code)]
+
+pub mod validate;
+
+mod intervals;
+
+mod range;
+
+mod compare;
+
+mod txn;
+
+mod write;
+
+mod applier;
+
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+pub use applier::{Applier, BatchLimits, Command, Entry};
+pub use range::range;
+pub use store::{Store, StoreTxn};
+pub use txn::{is_read_only, is_serializable, read_txn};
+pub use write::{Outcome, execute};
+
+use crate::api;
+use quoin_storage::mvcc;
+use quoin_storage::tree::{Interval, TreeError};
+use std::fmt;
+
+/// Why a request was not served.
+#[derive(Debug)]
+pub enum Failure {
+    /// The request is to blame, or the moment; the client learns why.
+    Refused(api::Error),
+    /// The store is: its data or its disk. A reader refuses; the writer must stop.
+    Broken(mvcc::Error),
+}
+
+impl Failure {
+    /// What a client is told.
+    pub fn to_api(&self) -> api::Error {
+        match self {
+            Failure::Refused(error) => *error,
+            Failure::Broken(_) => api::Error::Corrupt,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused(error) => error.fmt(f),
+            Failure::Broken(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<api::Error> for Failure {
+    fn from(error: api::Error) -> Failure {
+        Failure::Refused(error)
+    }
+}
+
+impl From<mvcc::Error> for Failure {
+    fn from(error: mvcc::Error) -> Failure {
+        match error {
+            mvcc::Error::Compacted { .. } => Failure::Refused(api::Error::Compacted),
+            mvcc::Error::FutureRevision { .. } => Failure::Refused(api::Error::FutureRevision),
+            mvcc::Error::Tree(TreeError::NoSpace) => Failure::Refused(api::Error::NoSpace),
+            error => Failure::Broken(error),
+        }
+    }
+}
+
+/// What the `range_end` of a request means, if it is not empty: `[0]` is open.
+fn interval_end(range_end: &[u8]) -> Option<&[u8]> {
+    match range_end {
+        [0] => None,
+        end => Some(end),
+    }
+}
+
+/// Whether an interval ends before it starts; to ask for one is no error.
+fn is_empty(interval: Interval<'_>) -> bool {
+    interval.end.is_some_and(|end| end <= interval.start)
+}

@@ -1,9 +1,10 @@
 //! Everything that crosses between actors, in closed enums.
 
-use crate::api;
 use crate::consensus::PeerMessage;
 use crate::propose::waiters::WaiterId;
 use bytes::Bytes;
+
+pub use crate::apply::Outcome;
 
 pub use crate::consensus::{AppendRequest, LogEntry};
 pub use crate::propose::FrontId;
@@ -103,28 +104,4 @@ pub struct Reply {
     pub waiter: WaiterId,
     /// How it went.
     pub outcome: Outcome,
-}
-
-/// How a command went.
-#[derive(Debug)]
-pub enum Outcome {
-    /// A put that asked for nothing back; the store's revision after it.
-    Put {
-        /// The revision of the put.
-        revision: i64,
-    },
-    /// Any other success.
-    Done {
-        /// The store's revision after the command.
-        revision: i64,
-        /// The answer.
-        response: Box<api::Response>,
-    },
-    /// Refused.
-    Failed {
-        /// The store's revision.
-        revision: i64,
-        /// Why.
-        error: api::Error,
-    },
 }

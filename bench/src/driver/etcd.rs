@@ -1,1 +1,0 @@
-//! etcd over gRPC, through its client library: one task for each request in flight.

@@ -1,0 +1,27 @@
+//! What the applier asks of the writer of a tree file: the tree itself, or a model in tests.
+
+use quoin_storage::tree::{TreeError, TreeWrite};
+
+/// The one writer of a tree.
+pub trait Store {
+    /// A transaction in progress. Dropped without a commit it changes nothing.
+    type Txn<'s>: StoreTxn
+    where
+        Self: 's;
+
+    /// Begins a transaction.
+    fn begin(&mut self) -> Self::Txn<'_>;
+
+    /// What the last commit said about the trees; empty at first.
+    fn user(&self) -> &[u8];
+}
+
+/// A transaction of a [`Store`].
+pub trait StoreTxn: TreeWrite + Sized {
+    /// Whether new data may be written. If not, what is left is held in reserve for deletes,
+    /// compaction and checkpoints. Must be cheap: it is asked before every command.
+    fn has_room(&self) -> bool;
+
+    /// Publishes the transaction, with `user` beside it.
+    fn commit(self, user: &[u8]) -> Result<(), TreeError>;
+}
