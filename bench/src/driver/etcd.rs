@@ -1,0 +1,1 @@
+//! etcd over gRPC, through its client library: one task for each request in flight.
