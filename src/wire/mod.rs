@@ -27,6 +27,8 @@ mod reply;
 
 mod reply_view;
 
+pub mod fuzz;
+
 pub use frame::{Decoded, Frame, FrameDecoder};
 pub use layout::{
     BODY_BYTES_MAX, CLIENT_PREAMBLE_BYTES, FRAME_HEADER_BYTES, Kind, MAGIC, SERVER_PREAMBLE_BYTES,

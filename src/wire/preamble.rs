@@ -81,7 +81,7 @@ pub fn refusal(sniff: Sniff) -> &'static [u8] {
 
 /// Empty SETTINGS, then GOAWAY: no stream was served, code HTTP_1_1_REQUIRED.
 const HTTP2_REFUSAL: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
-      \0\0\x3a\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0d\
+      \0\0\x3c\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0d\
       HTTP/2 is not served here, only quoin's own protocol";
 const _: () = assert!(HTTP2_REFUSAL.len() == 9 + 9 + 8 + 52);
 

@@ -2,4 +2,10 @@
 
 mod bytes;
 
+mod hostile;
+
 mod samples;
+
+mod speed;
+
+mod vectors;
