@@ -331,8 +331,10 @@ mod tests {
             (1, ConfChangeType::RemoveNode),
             (u64::MAX, ConfChangeType::AddLearnerNode),
         ] {
-            let mut single = ConfChangeSingle::default();
-            single.node_id = id;
+            let mut single = ConfChangeSingle {
+                node_id: id,
+                ..ConfChangeSingle::default()
+            };
             single.set_change_type(kind);
             change.changes.push(single);
         }

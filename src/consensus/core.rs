@@ -334,7 +334,14 @@ impl Core {
             let Some(done) = self.pending.pop_front() else {
                 break;
             };
-            last_ready = done.ready.or(last_ready);
+            match done.ready {
+                Some(ready) => last_ready = Some(ready),
+                None => out.committed.push_back(Committed {
+                    index: GENESIS,
+                    term: GENESIS,
+                    data: CommittedData::Empty,
+                }),
+            }
             release(&self.config, done.messages, &mut out.messages);
         }
         if let Some(ready) = last_ready {

@@ -26,10 +26,8 @@ pub enum OrderInput {
         /// As given in [`OrderOutput::Append`].
         number: u64,
     },
-    /// A checkpoint is durable.
+    /// A checkpoint is finished: durable, or given up because the disk is full.
     Checkpointed(Box<quoin_storage::tree::CheckpointDone>),
-    /// The file system had no space for a checkpoint. Nothing was lost; it is tried again later.
-    CheckpointNoSpace,
     /// A message from another member, its frame decoded and nothing else checked yet.
     Peer(Box<PeerMessage>),
     /// Monotonic time has passed; the order actor keeps the rest of a tick itself.

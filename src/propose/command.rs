@@ -27,6 +27,7 @@
 //! never by its index, is an applied command matched with the request that waits for it. Empty
 //! entry data is no batch: it is the entry with which a leader begins its term.
 
+use crate::wire::Kind;
 use bytes::Bytes;
 use std::fmt;
 
@@ -76,6 +77,27 @@ impl CommandKind {
             2 => Some(CommandKind::DeleteRange),
             3 => Some(CommandKind::Txn),
             4 => Some(CommandKind::Compact),
+            _ => None,
+        }
+    }
+
+    /// The kind of frame whose body such a command carries.
+    pub fn wire_kind(self) -> Kind {
+        match self {
+            CommandKind::Put => Kind::Put,
+            CommandKind::DeleteRange => Kind::DeleteRange,
+            CommandKind::Txn => Kind::Txn,
+            CommandKind::Compact => Kind::Compact,
+        }
+    }
+
+    /// The kind of command for the body of such a frame; `None` if it is no write.
+    pub fn from_wire(kind: Kind) -> Option<CommandKind> {
+        match kind {
+            Kind::Put => Some(CommandKind::Put),
+            Kind::DeleteRange => Some(CommandKind::DeleteRange),
+            Kind::Txn => Some(CommandKind::Txn),
+            Kind::Compact => Some(CommandKind::Compact),
             _ => None,
         }
     }
@@ -202,6 +224,11 @@ impl<'a> Batch<'a> {
     /// Who built it.
     pub fn id(&self) -> BatchId {
         self.id
+    }
+
+    /// How many commands a batch claims to hold, its framing unchecked.
+    pub fn count_of(bytes: &[u8]) -> Option<u32> {
+        decode_header(bytes).ok().map(|(_, count)| count)
     }
 
     /// How many commands it holds, at least one.

@@ -1,0 +1,109 @@
+//! When the tree is made durable.
+
+use super::CheckpointConfig;
+
+/// Decides when a checkpoint is due.
+#[derive(Debug)]
+pub(super) struct Checkpoints {
+    config: CheckpointConfig,
+    /// When the last one began.
+    began_ns: u64,
+    /// After one that found no space: not before this.
+    not_before_ns: u64,
+    /// Applied since the last one began.
+    entries: u64,
+    bytes: u64,
+}
+
+impl Checkpoints {
+    pub fn new(config: CheckpointConfig, now_ns: u64) -> Checkpoints {
+        Checkpoints {
+            config,
+            began_ns: now_ns,
+            not_before_ns: 0,
+            entries: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Entries have been applied.
+    pub fn applied(&mut self, entries: u64, bytes: u64) {
+        self.entries += entries;
+        self.bytes += bytes;
+    }
+
+    /// Whether one should begin now, given that something has changed and none is under way.
+    pub fn due(&self, now_ns: u64, young_bytes: u64) -> bool {
+        let config = &self.config;
+        let reached = self.bytes >= config.log_bytes
+            || self.entries >= config.entries
+            || young_bytes >= config.young_bytes
+            || now_ns.saturating_sub(self.began_ns) >= config.interval_ns;
+        reached && now_ns >= self.not_before_ns
+    }
+
+    /// When one will be due if nothing else happens.
+    pub fn due_at(&self) -> u64 {
+        self.began_ns
+            .saturating_add(self.config.interval_ns)
+            .max(self.not_before_ns)
+    }
+
+    /// One begins.
+    pub fn begin(&mut self, now_ns: u64) {
+        self.began_ns = now_ns;
+        (self.entries, self.bytes) = (0, 0);
+    }
+
+    /// It found no space.
+    pub fn failed(&mut self, now_ns: u64) {
+        self.not_before_ns = now_ns.saturating_add(self.config.retry_ns);
+    }
+
+    /// Whether applying should wait for the one that is under way.
+    pub fn pause(&self, young_bytes: u64) -> bool {
+        young_bytes >= self.config.young_bytes_pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoints() -> Checkpoints {
+        let config = CheckpointConfig {
+            interval_ns: 1000,
+            log_bytes: 500,
+            entries: 50,
+            young_bytes: 5000,
+            young_bytes_pause: 9000,
+            retry_ns: 100,
+        };
+        Checkpoints::new(config, 0)
+    }
+
+    #[test]
+    fn each_bound_makes_one_due() {
+        let mut c = checkpoints();
+        assert!(!c.due(999, 1));
+        assert!(c.due(1000, 1));
+        assert_eq!(c.due_at(), 1000);
+        assert!(c.due(0, 5000));
+        c.applied(1, 500);
+        assert!(c.due(0, 1));
+        let mut c = checkpoints();
+        c.applied(50, 1);
+        assert!(c.due(0, 1));
+        c.begin(10);
+        assert!(!c.due(1009, 1) && c.due(1010, 1));
+    }
+
+    #[test]
+    fn a_failed_one_is_tried_again_later() {
+        let mut c = checkpoints();
+        c.begin(0);
+        c.failed(50);
+        assert!(!c.due(149, 9999));
+        assert!(c.due(150, 9999));
+    }
+}

@@ -1,0 +1,483 @@
+//! The order actor: puts writes into one order, and applies them.
+//!
+//! Inputs come in through [`Order::step`]; once they are all in, [`Order::turn`] does the work of
+//! one loop turn, in this order: clock, proposals, what the log has made durable, application,
+//! answers, reads, upkeep. So all writes that gathered while the loop was away share one message
+//! to the log and one transaction of the tree, without any timer.
+//!
+//! Answers to writes leave only after the transaction that holds them is published, and only
+//! entries that are durable are applied: both follow from the order of the calls below.
+#![forbid(unsafe_code)]
+
+mod applying;
+mod checkpoints;
+mod config;
+mod flight;
+mod store;
+
+pub use self::applying::Asker;
+pub use self::config::{CheckpointConfig, Fatal, OrderConfig};
+pub use self::store::Durable;
+
+use self::applying::Applying;
+use self::checkpoints::Checkpoints;
+use self::flight::{Flight, Flights};
+use super::messages::{FrontId, FrontInput, OrderInput, OrderOutput, Outcome, Reply};
+use crate::api::Error;
+use crate::apply::{Applier, Failure};
+use crate::consensus::confchange::{decode_conf_state, voters};
+use crate::consensus::{Core, Handled, LogEntry, ProposeError, Role, Start, StartError};
+use crate::propose::command::Batch;
+use crate::propose::reads::ReadBarriers;
+use crate::propose::waiters::WaiterId;
+use quoin_storage::log::HardState;
+use quoin_storage::mvcc::Meta;
+
+/// What the log holds at start.
+#[derive(Debug, Default)]
+pub struct RecoveredLog {
+    /// The last hard state.
+    pub hard_state: HardState,
+    /// The index and term of the entry before the first; zeros for a log that is whole.
+    pub base_index: u64,
+    /// See `base_index`.
+    pub base_term: u64,
+    /// The entries.
+    pub entries: Vec<LogEntry>,
+}
+
+/// When the order actor wants its next turn if no input comes before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Next {
+    /// There is work left: as soon as others have had their turn.
+    pub now: bool,
+    /// At the latest at this time.
+    pub at_ns: u64,
+}
+
+/// What fronts have been told last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Told {
+    local_reads: bool,
+    term: u64,
+    has_leader: bool,
+}
+
+/// The order actor.
+#[derive(Debug)]
+pub struct Order<S: Durable> {
+    config: OrderConfig,
+    core: Core,
+    handled: Handled,
+    applier: Applier<S, Asker>,
+    applying: Applying,
+    flights: Flights,
+    reads: ReadBarriers,
+    checkpoints: Checkpoints,
+    /// The term in which this member leads and has proposed.
+    led_term: Option<u64>,
+    told: Option<Told>,
+    /// Answers of this turn, by front.
+    replies: Vec<Vec<Reply>>,
+    last_tick_ns: u64,
+    /// What the log was last told to forget.
+    cut: u64,
+    /// Compaction found no space: not before this.
+    purge_at_ns: u64,
+    /// Since when the node drains.
+    draining: Option<u64>,
+    drained: bool,
+    failed: bool,
+}
+
+impl<S: Durable> Order<S> {
+    /// Starts from what log and tree hold. The first outputs come with the first turn.
+    pub fn new(
+        config: OrderConfig,
+        log: RecoveredLog,
+        applier: Applier<S, Asker>,
+        seed: u64,
+        now_ns: u64,
+    ) -> Result<Order<S>, StartError> {
+        let meta = applier.meta();
+        let conf_state = if meta.conf_state.is_empty() {
+            voters(&config.voters)
+        } else {
+            decode_conf_state(&meta.conf_state).map_err(StartError::ConfState)?
+        };
+        let start = Start {
+            hard_state: log.hard_state,
+            base_index: log.base_index,
+            base_term: log.base_term,
+            entries: log.entries,
+            applied_index: meta.applied_index,
+            applied_term: meta.applied_term,
+            conf_state,
+            founding: config.founding,
+        };
+        let mut handled = Handled::default();
+        let core = Core::new(config.core.clone(), start, seed, &mut handled)?;
+        let member = config.core.member;
+        Ok(Order {
+            core,
+            handled,
+            applying: Applying::new(member, config.boot),
+            flights: Flights::new(config.in_flight_bytes, config.in_flight_commands),
+            reads: ReadBarriers::new(
+                member,
+                config.boot,
+                config.read_barriers,
+                config.read_retry_ns,
+            ),
+            checkpoints: Checkpoints::new(config.checkpoint, now_ns),
+            led_term: None,
+            told: None,
+            replies: (0..config.fronts).map(|_| Vec::new()).collect(),
+            last_tick_ns: now_ns,
+            cut: log.base_index,
+            purge_at_ns: 0,
+            draining: None,
+            drained: false,
+            failed: false,
+            applier,
+            config,
+        })
+    }
+
+    /// Takes one input. Most work waits for the turn.
+    pub fn step(&mut self, now_ns: u64, input: OrderInput, out: &mut Vec<OrderOutput>) {
+        if self.failed {
+            return;
+        }
+        match input {
+            OrderInput::Propose(batch) => {
+                if self.draining.is_some() {
+                    let flight = Flight {
+                        front: batch.front,
+                        sequence: batch.sequence,
+                        count: batch.count,
+                        bytes: batch.bytes,
+                    };
+                    self.refuse(&flight, Error::Stopped);
+                } else if let Err(flight) = self.flights.take(batch) {
+                    self.refuse(&flight, Error::TooManyRequests);
+                }
+            }
+            OrderInput::ReadBarrier { front, token } => {
+                if !self.reads.push((front, token)) {
+                    out.push(read_ready(front, token, false));
+                }
+            }
+            OrderInput::Appended { number } => self.core.persisted(number, &mut self.handled),
+            OrderInput::Checkpointed(done) => {
+                if !self.applier.store_mut().checkpointed(*done) {
+                    self.checkpoints.failed(now_ns);
+                }
+                self.cut_log(out);
+            }
+            // A message that the gateway refuses is dropped; its sender learns nothing.
+            OrderInput::Peer(message) => {
+                let _ = self.core.step(*message);
+            }
+            OrderInput::Tick => {}
+            OrderInput::Drain => {
+                self.draining.get_or_insert(now_ns);
+            }
+        }
+    }
+
+    /// Does the work of one loop turn.
+    pub fn turn(&mut self, now_ns: u64, out: &mut Vec<OrderOutput>) -> Next {
+        if self.failed {
+            return Next {
+                now: false,
+                at_ns: u64::MAX,
+            };
+        }
+        self.tick(now_ns);
+        self.propose();
+        self.collect(out);
+        self.notice_leadership(out);
+        if let Err(fatal) = self.apply(now_ns) {
+            self.failed = true;
+            out.push(OrderOutput::Fatal(Box::new(fatal)));
+            return Next {
+                now: false,
+                at_ns: u64::MAX,
+            };
+        }
+        self.tell_fronts(out);
+        self.send_replies(out);
+        self.serve_reads(now_ns, out);
+        // What applying and asking has brought about leaves in this turn too.
+        self.collect(out);
+        self.checkpoint(now_ns, out);
+        self.drain(now_ns, out);
+        self.next(now_ns)
+    }
+
+    fn tick(&mut self, now_ns: u64) {
+        let tick = self.config.tick_ns;
+        if now_ns.saturating_sub(self.last_tick_ns) < tick {
+            return;
+        }
+        // After a stall one tick is made up for and the others are dropped: others must not be
+        // taken for dead because this loop was away.
+        self.last_tick_ns = (self.last_tick_ns + tick).max(now_ns.saturating_sub(tick));
+        self.core.tick();
+    }
+
+    fn propose(&mut self) {
+        let gathered = self.flights.gathered();
+        if gathered.is_empty() {
+            return;
+        }
+        let batches = gathered.iter().map(|flight| flight.bytes.clone());
+        match self.core.propose(batches) {
+            Ok(()) => self.flights.proposed(),
+            Err(error) => {
+                let error = match error {
+                    ProposeError::NotLeader => Error::NoLeader,
+                    ProposeError::TooMuch | ProposeError::ChangeRefused => Error::TooManyRequests,
+                };
+                let (replies, revision) = (&mut self.replies, self.applier.meta().revision);
+                self.flights.refuse_gathered(|flight| {
+                    refuse(replies, &flight, revision, error);
+                });
+            }
+        }
+    }
+
+    /// Takes from consensus what it has ready, and passes on what is for others.
+    fn collect(&mut self, out: &mut Vec<OrderOutput>) {
+        self.core.handle(&mut self.handled);
+        out.extend(self.handled.appends.drain(..).map(OrderOutput::Append));
+        let messages = self.handled.messages.drain(..);
+        out.extend(messages.map(|message| OrderOutput::Peer(Box::new(message))));
+        for read in self.handled.reads.drain(..) {
+            self.reads.answered(read.context, read.index);
+        }
+    }
+
+    /// When leadership is lost, everything that waited for it is answered: a write's outcome is
+    /// unknown, a read is to be asked again.
+    fn notice_leadership(&mut self, out: &mut Vec<OrderOutput>) {
+        let leads = (self.core.role() == Role::Leader).then(|| self.core.term());
+        if leads == self.led_term {
+            return;
+        }
+        self.led_term = leads;
+        let (replies, revision) = (&mut self.replies, self.applier.meta().revision);
+        self.flights.lose_proposed(|flight| {
+            refuse(replies, &flight, revision, Error::LeaderChanged);
+        });
+        self.reads
+            .fail_all(|(front, token)| out.push(read_ready(front, token, false)));
+    }
+
+    fn apply(&mut self, now_ns: u64) -> Result<(), Fatal> {
+        let store = self.applier.store();
+        let paused = store.checkpointing() && self.checkpoints.pause(store.young_bytes());
+        if !paused && !self.handled.committed.is_empty() {
+            let (replies, revision) = (&mut self.replies, self.applier.meta().revision);
+            let flights = &mut self.flights;
+            let applied = self.applying.run(
+                &mut self.handled.committed,
+                &self.config,
+                &mut self.core,
+                &mut self.applier,
+                |id| {
+                    flights.applied(id, |flight| {
+                        refuse(replies, &flight, revision, Error::LeaderChanged);
+                    })
+                },
+            )?;
+            self.checkpoints.applied(applied.entries, applied.bytes);
+            self.core.applied(self.applier.meta().applied_index);
+        }
+        if self.applier.has_background() && !paused && now_ns >= self.purge_at_ns {
+            self.purge(now_ns)?;
+        }
+        self.applying.take_replies(&mut self.replies);
+        Ok(())
+    }
+
+    fn purge(&mut self, now_ns: u64) -> Result<(), Fatal> {
+        match self
+            .applying
+            .purge(&mut self.applier, self.config.purge_per_turn)
+        {
+            Ok(()) => Ok(()),
+            Err(Failure::Refused(_)) => {
+                self.purge_at_ns = now_ns.saturating_add(self.config.checkpoint.retry_ns);
+                Ok(())
+            }
+            Err(failure) => Err(Fatal::Store(failure)),
+        }
+    }
+
+    fn tell_fronts(&mut self, out: &mut Vec<OrderOutput>) {
+        let meta = self.applier.meta();
+        let term = self.core.term();
+        let now = Told {
+            local_reads: self.core.is_sole_voter()
+                && self.core.role() == Role::Leader
+                && meta.applied_term == term,
+            term,
+            has_leader: self.core.leader() != 0,
+        };
+        let before = self.told.replace(now);
+        if before == Some(now) {
+            return;
+        }
+        for front in (0..self.config.fronts).map(FrontId) {
+            if before.is_none_or(|b| (b.term, b.has_leader) != (now.term, now.has_leader)) {
+                let has_leader = now.has_leader;
+                out.push(OrderOutput::Front(
+                    front,
+                    FrontInput::Term { term, has_leader },
+                ));
+            }
+            if before.is_none_or(|b| b.local_reads != now.local_reads) {
+                out.push(OrderOutput::Front(
+                    front,
+                    FrontInput::LocalReads(now.local_reads),
+                ));
+            }
+        }
+    }
+
+    fn send_replies(&mut self, out: &mut Vec<OrderOutput>) {
+        for (front, replies) in self.replies.iter_mut().enumerate() {
+            if !replies.is_empty() {
+                let replies = std::mem::take(replies);
+                out.push(OrderOutput::Front(
+                    FrontId(front as u16),
+                    FrontInput::Replies(replies),
+                ));
+            }
+        }
+    }
+
+    fn serve_reads(&mut self, now_ns: u64, out: &mut Vec<OrderOutput>) {
+        if self.reads.is_empty() {
+            return;
+        }
+        if self.core.leader() == 0 {
+            self.reads
+                .fail_all(|(front, token)| out.push(read_ready(front, token, false)));
+            return;
+        }
+        if let Some(context) = self.reads.ask(now_ns) {
+            self.core.read_index(context);
+            self.collect(out);
+        }
+        let applied = self.applier.meta().applied_index;
+        self.reads.release(applied, |(front, token)| {
+            out.push(read_ready(front, token, true))
+        });
+    }
+
+    fn checkpoint(&mut self, now_ns: u64, out: &mut Vec<OrderOutput>) {
+        let store = self.applier.store_mut();
+        if store.checkpointing() || !store.changed() {
+            return;
+        }
+        let last = self.draining.is_some() && self.flights.is_empty();
+        if (last || self.checkpoints.due(now_ns, store.young_bytes()))
+            && let Some(job) = store.checkpoint()
+        {
+            self.checkpoints.begin(now_ns);
+            out.push(OrderOutput::Checkpoint(Box::new(job)));
+        }
+    }
+
+    fn cut_log(&mut self, out: &mut Vec<OrderOutput>) {
+        // The blob is our own of an earlier commit, read back by the tree under its checksum.
+        let Ok(safe) = Meta::decode(self.applier.store().safe_user()) else {
+            return;
+        };
+        if safe.applied_index > self.cut {
+            self.cut = safe.applied_index;
+            out.push(OrderOutput::CutLog { index: self.cut });
+        }
+    }
+
+    fn drain(&mut self, now_ns: u64, out: &mut Vec<OrderOutput>) {
+        let Some(since) = self.draining else {
+            return;
+        };
+        let out_of_time = now_ns.saturating_sub(since) >= self.config.drain_ns;
+        if out_of_time && !self.flights.is_empty() {
+            let (replies, revision) = (&mut self.replies, self.applier.meta().revision);
+            self.flights.lose_proposed(|flight| {
+                refuse(replies, &flight, revision, Error::Stopped);
+            });
+            self.send_replies(out);
+        }
+        let store = self.applier.store();
+        let settled = self.flights.is_empty()
+            && self.handled.committed.is_empty()
+            && self.core.is_durable()
+            && !store.checkpointing()
+            && (!store.changed() || out_of_time);
+        if settled && !self.drained {
+            self.drained = true;
+            self.reads
+                .fail_all(|(front, token)| out.push(read_ready(front, token, false)));
+            out.push(OrderOutput::Drained);
+        }
+    }
+
+    fn next(&self, now_ns: u64) -> Next {
+        let store = self.applier.store();
+        let paused = store.checkpointing() && self.checkpoints.pause(store.young_bytes());
+        let purging = self.applier.has_background();
+        let mut at_ns = self.last_tick_ns + self.config.tick_ns;
+        if store.changed() && !store.checkpointing() {
+            at_ns = at_ns.min(self.checkpoints.due_at());
+        }
+        if purging {
+            at_ns = at_ns.min(self.purge_at_ns.max(now_ns));
+        }
+        let waiting = !self.handled.committed.is_empty() || (purging && now_ns >= self.purge_at_ns);
+        Next {
+            now: waiting && !paused,
+            at_ns: at_ns.max(now_ns),
+        }
+    }
+
+    fn refuse(&mut self, flight: &Flight, error: Error) {
+        let revision = self.applier.meta().revision;
+        refuse(&mut self.replies, flight, revision, error);
+    }
+
+    /// Consensus, to look at.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The state machine, to look at.
+    pub fn applier(&self) -> &Applier<S, Asker> {
+        &self.applier
+    }
+}
+
+fn read_ready(front: FrontId, token: u64, ok: bool) -> OrderOutput {
+    OrderOutput::Front(front, FrontInput::ReadReady { token, ok })
+}
+
+/// Answers every command of a batch with the same error.
+fn refuse(replies: &mut [Vec<Reply>], flight: &Flight, revision: i64, error: Error) {
+    let Some(replies) = replies.get_mut(usize::from(flight.front.0)) else {
+        return;
+    };
+    // Fronts build batches with the builder alone; one that is no batch has nobody waiting.
+    let Ok(batch) = Batch::decode(&flight.bytes) else {
+        return;
+    };
+    replies.extend(batch.commands().map(|command| Reply {
+        waiter: WaiterId(command.waiter),
+        outcome: Outcome::Failed { revision, error },
+    }));
+}

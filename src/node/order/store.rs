@@ -1,0 +1,22 @@
+//! What the order actor asks of the store beside transactions.
+
+use crate::apply::Store;
+use quoin_storage::tree::{CheckpointDone, CheckpointJob};
+
+/// A store that checkpoints make durable: the tree.
+pub trait Durable: Store {
+    /// Begins a checkpoint of what is committed; `None` if nothing has changed since the last,
+    /// or if one is under way.
+    fn checkpoint(&mut self) -> Option<CheckpointJob>;
+    /// Takes note of a finished one; `false` if the disk was too full for it.
+    fn checkpointed(&mut self, done: CheckpointDone) -> bool;
+    /// Something was committed since the last checkpoint began, or that one failed.
+    fn changed(&self) -> bool;
+    /// One is under way.
+    fn checkpointing(&self) -> bool;
+    /// Bytes of pages that exist in memory alone.
+    fn young_bytes(&self) -> u64;
+    /// What the oldest state to which a damaged file may fall back said of itself: what that one
+    /// covers the log may forget, and no more.
+    fn safe_user(&self) -> &[u8];
+}
