@@ -1,0 +1,187 @@
+//! Checkpoints: making one published state durable.
+//!
+//! Blocks for all pages are allocated first, so that a full disk changes nothing; then the pages
+//! are written in runs in the order of their numbers; then a sync; then the meta page over the
+//! older one; then a sync.
+#![forbid(unsafe_code)]
+
+use super::api::TreeError;
+use super::frames::Frames;
+use super::ids::IdSet;
+use super::open::Spare;
+use crate::disk::PageFile;
+use crate::page::{Meta, PAGE};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Most pages in one write.
+const WRITE_PAGES: u64 = 256;
+
+/// What the writer decided when the checkpoint began.
+pub(super) struct Plan {
+    pub(super) allocate: Vec<Range<u64>>,
+    pub(super) punch: Vec<Range<u64>>,
+    pub(super) meta: Meta,
+    pub(super) bitmap: Vec<u8>,
+    pub(super) spare: Spare,
+}
+
+/// The pages that a checkpoint must write, pinned until the writer hears that it is done.
+pub struct CheckpointJob {
+    frames: Arc<Frames>,
+    pages: IdSet,
+    plan: Plan,
+}
+
+/// What a finished checkpoint tells the writer.
+pub struct CheckpointDone {
+    pub(super) generation: u64,
+    pub(super) durable: bool,
+    pub(super) spare: Spare,
+}
+
+impl CheckpointDone {
+    /// Whether the state is durable; `false` if the disk was full.
+    pub fn durable(&self) -> bool {
+        self.durable
+    }
+}
+
+impl fmt::Debug for CheckpointJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckpointJob")
+            .field("generation", &self.plan.meta.generation)
+            .field("pages", &self.pages.len())
+            .finish()
+    }
+}
+
+impl fmt::Debug for CheckpointDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckpointDone")
+            .field("generation", &self.generation)
+            .field("durable", &self.durable)
+            .finish()
+    }
+}
+
+fn offset(page: u64) -> u64 {
+    page * PAGE as u64
+}
+
+impl CheckpointJob {
+    pub(super) fn new(frames: Arc<Frames>, pages: IdSet, plan: Plan) -> CheckpointJob {
+        CheckpointJob {
+            frames,
+            pages,
+            plan,
+        }
+    }
+
+    /// Bytes of pages to write.
+    pub fn bytes(&self) -> u64 {
+        offset(self.pages.len())
+    }
+
+    /// Makes the state durable. `pace` is called after each write with its bytes, and may sleep.
+    ///
+    /// A full disk is no error but an outcome, see [`CheckpointDone::durable`]. After an error the
+    /// process must stop: nothing is known of the file any more.
+    pub fn run(
+        mut self,
+        file: &dyn PageFile,
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<CheckpointDone, TreeError> {
+        let durable = match self.write(file, pace) {
+            Ok(()) => true,
+            Err(TreeError::NoSpace) => false,
+            Err(e) => return Err(e),
+        };
+        for run in &self.plan.punch {
+            file.punch(offset(run.start), offset(run.end - run.start))?;
+        }
+        if durable && !self.plan.spare.held {
+            self.plan.spare.hold()?;
+        }
+        Ok(CheckpointDone {
+            generation: self.plan.meta.generation,
+            durable,
+            spare: self.plan.spare,
+        })
+    }
+
+    fn write(
+        &mut self,
+        file: &dyn PageFile,
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<(), TreeError> {
+        self.allocate(file)?;
+        self.write_pages(file, pace)?;
+        self.write_bitmap(file, pace)?;
+        file.sync()?;
+        let meta = self.plan.meta.encode();
+        file.write(offset(self.plan.meta.slot()), &meta[..])?;
+        file.sync()?;
+        Ok(())
+    }
+
+    /// Makes sure of the blocks, with the spare space if need be.
+    fn allocate(&mut self, file: &dyn PageFile) -> Result<(), TreeError> {
+        for run in std::mem::take(&mut self.plan.allocate) {
+            let (at, len) = (offset(run.start), offset(run.end - run.start));
+            match file.allocate(at, len).map_err(TreeError::from) {
+                Err(TreeError::NoSpace) if self.plan.spare.release()? => file.allocate(at, len)?,
+                other => other?,
+            }
+            self.frames.file_grew(run.end);
+        }
+        Ok(())
+    }
+
+    fn write_pages(
+        &self,
+        file: &dyn PageFile,
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<(), TreeError> {
+        let mut buffer = Vec::with_capacity(WRITE_PAGES as usize * PAGE);
+        for run in self.pages.runs() {
+            let mut start = run.start;
+            for id in run.start..run.end {
+                let at = buffer.len();
+                buffer.resize(at + PAGE, 0);
+                // A page without a frame was spilled: it lies in the file already.
+                let young = self.frames.copy_published(id, &mut buffer[at..]);
+                if !young {
+                    buffer.truncate(at);
+                }
+                let full = buffer.len() == WRITE_PAGES as usize * PAGE;
+                if (full || !young || id + 1 == run.end) && !buffer.is_empty() {
+                    file.write(offset(start), &buffer)?;
+                    pace(buffer.len() as u64);
+                    buffer.clear();
+                }
+                if buffer.is_empty() {
+                    start = id + 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_bitmap(
+        &mut self,
+        file: &dyn PageFile,
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<(), TreeError> {
+        let mut bytes = std::mem::take(&mut self.plan.bitmap);
+        bytes.resize(bytes.len().next_multiple_of(PAGE), 0);
+        let mut page = self.plan.meta.bitmap.id;
+        for chunk in bytes.chunks(WRITE_PAGES as usize * PAGE) {
+            file.write(offset(page), chunk)?;
+            pace(chunk.len() as u64);
+            page += (chunk.len() / PAGE) as u64;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! Creating and opening a tree file.
+#![forbid(unsafe_code)]
+
+use super::api::{Interval, TreeError, TreeId, TreeRead};
+use super::frames::{Frames, Owner};
+use super::ids::IdSet;
+use super::publish::{Published, Publisher, Reader, Readers, Snapshot};
+use super::read;
+use super::space::Space;
+use super::writer::{Durable, Writer};
+use crate::disk::{Disk, PageFile};
+use crate::page::{Meta, MetaFault, PAGE, PageBytes, Root, Run};
+use std::sync::Arc;
+
+/// How a tree file is opened.
+#[derive(Debug, Clone)]
+pub struct TreeOptions {
+    /// Addresses set aside for the file's map; the file cannot grow beyond them.
+    pub reserve_bytes: u64,
+    /// Above this many bytes of young pages a transaction writes its unpublished pages to the
+    /// file. Whoever writes starts checkpoints and slows down well before.
+    pub young_bytes_max: u64,
+    /// Disk space held back in a file of its own, so that a checkpoint can be written after the
+    /// disk is full. At least `young_bytes_max` to be of full use.
+    pub spare_bytes: u64,
+}
+
+impl Default for TreeOptions {
+    fn default() -> TreeOptions {
+        TreeOptions {
+            reserve_bytes: 1 << 40,
+            young_bytes_max: 64 << 20,
+            spare_bytes: 80 << 20,
+        }
+    }
+}
+
+/// What readers on any core need.
+#[derive(Clone)]
+pub struct Shared {
+    frames: Arc<Frames>,
+    readers: Arc<Readers>,
+}
+
+impl Shared {
+    /// Takes a reader's slot; `None` if all are taken.
+    pub fn reader(&self) -> Option<Reader> {
+        Reader::new(&self.frames, &self.readers)
+    }
+
+    /// The file, for the thread that runs checkpoints.
+    pub fn page_file(&self) -> Arc<dyn PageFile> {
+        Arc::clone(self.frames.file())
+    }
+}
+
+impl TreeRead for Snapshot<'_> {
+    fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError> {
+        read::get(self, &self.roots()[tree as usize], key)
+    }
+
+    fn scan(
+        &self,
+        tree: TreeId,
+        interval: Interval<'_>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), TreeError> {
+        read::scan(self, &self.roots()[tree as usize], interval, false, visit)
+    }
+
+    fn scan_back(
+        &self,
+        tree: TreeId,
+        interval: Interval<'_>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), TreeError> {
+        read::scan(self, &self.roots()[tree as usize], interval, true, visit)
+    }
+
+    fn count(&self, tree: TreeId, interval: Interval<'_>) -> Result<u64, TreeError> {
+        read::count(self, &self.roots()[tree as usize], interval)
+    }
+}
+
+/// The name of the file that holds spare space for `name`.
+pub(super) fn spare_name(name: &str) -> String {
+    format!("{name}.spare")
+}
+
+/// One durable state and the pages that it uses.
+pub(super) struct State {
+    pub(super) meta: Meta,
+    pub(super) live: IdSet,
+}
+
+/// What the two meta pages of a file say.
+pub(super) struct Loaded {
+    pub(super) newest: State,
+    /// The other meta page's state, if that page is valid.
+    pub(super) older: Option<State>,
+}
+
+fn corrupt(page: u64, what: &'static str) -> TreeError {
+    TreeError::Corrupt { page, what }
+}
+
+/// Copies bytes of the file that nothing is being written to: only at open and in the checker.
+fn read_file(frames: &Frames, run: Run) -> Result<Vec<u8>, TreeError> {
+    if run.len == 0 {
+        return Ok(Vec::new());
+    }
+    frames.read_durable(run).map(<[u8]>::to_vec)
+}
+
+fn decode_slot(bytes: &PageBytes, slot: u64) -> Result<Meta, MetaFault> {
+    let meta = Meta::decode(bytes)?;
+    if meta.slot() != slot || meta.end < 2 || meta.end > u64::MAX / PAGE as u64 {
+        return Err(MetaFault::Damaged);
+    }
+    Ok(meta)
+}
+
+fn state(frames: &Frames, meta: Meta) -> Result<State, TreeError> {
+    let bytes = read_file(frames, meta.bitmap)?;
+    let live = IdSet::from_bytes(&bytes);
+    if live.len() != meta.live || live.last().is_some_and(|last| last >= meta.end) {
+        return Err(corrupt(meta.bitmap.id, "the free-space bitmap does not fit its meta page"));
+    }
+    if live.last().is_some_and(|last| last >= frames.file_pages()) {
+        return Err(corrupt(meta.slot(), "the file is shorter than its meta page says"));
+    }
+    Ok(State { meta, live })
+}
+
+/// Reads both meta pages and the bitmaps that they name.
+pub(super) fn load(frames: &Frames) -> Result<Loaded, TreeError> {
+    if frames.file_pages() < 2 {
+        return Err(corrupt(0, "the file has no meta pages"));
+    }
+    let slot = |slot| decode_slot(frames.meta_page(slot), slot);
+    let metas = [slot(0), slot(1)];
+    for (page, meta) in metas.iter().enumerate() {
+        if let Err(MetaFault::Version(_)) = meta {
+            return Err(corrupt(page as u64, "a format version that this program does not know"));
+        }
+    }
+    let (newest, older) = match metas {
+        [Ok(even), Ok(odd)] if even.generation > odd.generation => (even, Some(odd)),
+        [Ok(even), Ok(odd)] => (odd, Some(even)),
+        // A meta page that a power cut tore is not an error: the other one is whole.
+        [Ok(meta), Err(_)] | [Err(_), Ok(meta)] => (meta, None),
+        [Err(_), Err(_)] => return Err(corrupt(0, "neither meta page is valid")),
+    };
+    let newest = state(frames, newest)?;
+    let older = older.map(|meta| state(frames, meta)).transpose()?;
+    Ok(Loaded { newest, older })
+}
+
+/// Creates the file under another name first, so that a file of this name always has whole meta
+/// pages.
+fn create(disk: &dyn Disk, name: &str) -> Result<(), TreeError> {
+    let fresh = format!("{name}.new");
+    let file = disk.open_pages(&fresh, 16 * PAGE as u64)?;
+    file.truncate(0)?;
+    file.allocate(0, 2 * PAGE as u64)?;
+    for generation in 0..2 {
+        let meta = Meta {
+            generation,
+            txn: 0,
+            end: 2,
+            live: 0,
+            roots: [Root::default(); 3],
+            bitmap: Run {
+                id: 0,
+                crc: 0,
+                len: 0,
+            },
+            user: Vec::new(),
+        };
+        file.write(meta.slot() * PAGE as u64, &meta.encode()[..])?;
+    }
+    file.sync()?;
+    drop(file);
+    disk.rename(&fresh, name)?;
+    disk.sync_dir()?;
+    Ok(())
+}
+
+/// The parts that readers need of a file's newest durable state.
+pub(super) fn open_shared(
+    file: Arc<dyn PageFile>,
+) -> Result<(Shared, Loaded), TreeError> {
+    let file_pages = file.len()? / PAGE as u64;
+    let frames = Arc::new(Frames::new(file, file_pages));
+    let loaded = load(&frames)?;
+    let readers = Arc::new(Readers::new(Published {
+        version: 1,
+        roots: loaded.newest.meta.roots,
+        user: loaded.newest.meta.user.clone(),
+    }));
+    Ok((Shared { frames, readers }, loaded))
+}
+
+/// Opens the tree file, creating an empty one if there is none, at its newest durable state.
+pub fn open(
+    disk: Arc<dyn Disk>,
+    name: &str,
+    options: TreeOptions,
+) -> Result<(Writer, Shared), TreeError> {
+    if !disk.list()?.iter().any(|present| present == name) {
+        create(&*disk, name)?;
+    }
+    let file = disk.open_pages(name, options.reserve_bytes)?;
+    // What an earlier process left in the page cache becomes durable before it is believed.
+    file.sync()?;
+    let (shared, loaded) = open_shared(Arc::clone(&file))?;
+    let Loaded { newest, older } = loaded;
+    let last = |state: &State| state.live.last().unwrap_or(1);
+    let end = last(&newest).max(older.as_ref().map_or(1, last)) + 1;
+    if shared.frames.file_pages() > end {
+        file.truncate(end * PAGE as u64)?;
+        shared.frames.set_file_pages(end);
+    }
+    let spare = Spare::open(&*disk, name, options.spare_bytes)?;
+    let durable = Durable {
+        newest: newest.meta.generation,
+        // The place of a meta page that is not valid is written next.
+        older: newest.meta.generation.saturating_sub(1),
+        safe_user: older
+            .as_ref()
+            .map_or_else(|| newest.meta.user.clone(), |older| older.meta.user.clone()),
+    };
+    let no_pages = IdSet::new();
+    let space = Space::new(
+        newest.live,
+        older.as_ref().map_or(&no_pages, |older| &older.live),
+        end,
+        shared.frames.limit(),
+        newest.meta.generation,
+    );
+    let owner = Owner::new(Arc::clone(&shared.frames), Arc::clone(&shared.readers));
+    let publisher = Publisher::new(Arc::clone(&shared.readers));
+    let writer = Writer::new(owner, publisher, space, durable, newest.meta, spare, options);
+    Ok((writer, shared))
+}
+
+/// Disk space held back in a file of its own.
+#[derive(Clone)]
+pub(super) struct Spare {
+    file: Option<Arc<dyn PageFile>>,
+    bytes: u64,
+    /// The space is really held.
+    pub(super) held: bool,
+}
+
+impl Spare {
+    fn open(disk: &dyn Disk, name: &str, bytes: u64) -> Result<Spare, TreeError> {
+        let bytes = bytes / PAGE as u64 * PAGE as u64;
+        let mut spare = Spare {
+            file: None,
+            bytes,
+            held: true,
+        };
+        if bytes > 0 {
+            spare.file = Some(disk.open_pages(&spare_name(name), bytes)?);
+            spare.hold()?;
+        }
+        Ok(spare)
+    }
+
+    /// Tries to hold the space; a full disk is no error.
+    pub(super) fn hold(&mut self) -> Result<(), TreeError> {
+        let Some(file) = &self.file else {
+            self.held = true;
+            return Ok(());
+        };
+        match file.allocate(0, self.bytes).map_err(TreeError::from) {
+            Ok(()) => self.held = true,
+            Err(TreeError::NoSpace) => self.held = false,
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    /// Gives the space to whoever needs it; says whether there was any.
+    pub(super) fn release(&mut self) -> Result<bool, TreeError> {
+        let Some(file) = &self.file else {
+            self.held = false;
+            return Ok(false);
+        };
+        self.held = false;
+        file.punch(0, self.bytes)?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,229 @@
+//! Reading a tree: one set of functions for snapshots and for the open transaction.
+#![forbid(unsafe_code)]
+
+use super::api::{Interval, TreeError};
+use super::publish::Snapshot;
+use crate::page::{Page, Root, Run};
+
+/// Where pages come from.
+pub(super) trait Source {
+    fn page(&self, id: u64, crc: u32, level: u8) -> Result<&Page, TreeError>;
+    fn run(&self, run: Run) -> Result<&[u8], TreeError>;
+}
+
+impl Source for Snapshot<'_> {
+    #[inline(always)]
+    fn page(&self, id: u64, crc: u32, level: u8) -> Result<&Page, TreeError> {
+        Snapshot::page(self, id, crc, level)
+    }
+
+    fn run(&self, run: Run) -> Result<&[u8], TreeError> {
+        Snapshot::run(self, run)
+    }
+}
+
+impl Source for super::frames::Owner {
+    #[inline(always)]
+    fn page(&self, id: u64, crc: u32, level: u8) -> Result<&Page, TreeError> {
+        super::frames::Owner::page(self, id, crc, level)
+    }
+
+    fn run(&self, run: Run) -> Result<&[u8], TreeError> {
+        super::frames::Owner::run(self, run)
+    }
+}
+
+/// The key of a cell, whole.
+#[inline(always)]
+pub(super) fn key_of<'a>(
+    source: &'a impl Source,
+    page: &'a Page,
+    index: usize,
+) -> Result<&'a [u8], TreeError> {
+    match page.key_run(index) {
+        None => Ok(page.stored_key(index)),
+        Some(run) => source.run(run),
+    }
+}
+
+/// The value of a cell, whole.
+#[inline(always)]
+pub(super) fn value_of<'a>(
+    source: &'a impl Source,
+    page: &'a Page,
+    index: usize,
+) -> Result<&'a [u8], TreeError> {
+    match page.value_run(index) {
+        None => Ok(page.stored_value(index)),
+        Some(run) => source.run(run),
+    }
+}
+
+/// The root page, unless the tree is empty.
+pub(super) fn root_page<'a>(
+    source: &'a impl Source,
+    root: &Root,
+) -> Result<Option<&'a Page>, TreeError> {
+    let id = root.id & !crate::page::DIRTY;
+    if id == 0 {
+        return Ok(None);
+    }
+    source.page(id, root.crc, root.level).map(Some)
+}
+
+/// The child page of a branch's cell.
+#[inline(always)]
+pub(super) fn child_page<'a>(
+    source: &'a impl Source,
+    page: &Page,
+    index: usize,
+) -> Result<&'a Page, TreeError> {
+    let child = page.child(index);
+    source.page(child.page(), child.crc, page.level() - 1)
+}
+
+pub(super) fn get<'a>(
+    source: &'a impl Source,
+    root: &Root,
+    key: &[u8],
+) -> Result<Option<&'a [u8]>, TreeError> {
+    let load = |run| source.run(run);
+    let Some(mut page) = root_page(source, root)? else {
+        return Ok(None);
+    };
+    while !page.is_leaf() {
+        let index = page.route(key, &load)?;
+        page = child_page(source, page, index)?;
+    }
+    match page.find(key, &load)? {
+        Ok(index) => value_of(source, page, index).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+/// An interval inside a subtree: a bound is `None` where the subtree lies inside it wholly.
+#[derive(Clone, Copy)]
+struct Bounds<'k> {
+    start: Option<&'k [u8]>,
+    end: Option<&'k [u8]>,
+}
+
+impl Bounds<'_> {
+    fn is_empty(&self) -> bool {
+        matches!((self.start, self.end), (Some(start), Some(end)) if start >= end)
+    }
+}
+
+impl<'k> From<Interval<'k>> for Bounds<'k> {
+    fn from(interval: Interval<'k>) -> Bounds<'k> {
+        Bounds {
+            start: Some(interval.start).filter(|start| !start.is_empty()),
+            end: interval.end,
+        }
+    }
+}
+
+type Visit<'v> = &'v mut dyn FnMut(&[u8], &[u8]) -> bool;
+
+/// The cells of a page that the bounds touch: `first..last`.
+fn touched(
+    source: &impl Source,
+    page: &Page,
+    bounds: Bounds<'_>,
+) -> Result<(usize, usize), TreeError> {
+    let load = |run| source.run(run);
+    if page.is_leaf() {
+        let place = |key| page.find(key, &load).map(|found| found.unwrap_or_else(|at| at));
+        let first = bounds.start.map_or(Ok(0), place)?;
+        let last = bounds.end.map_or(Ok(page.count()), place)?;
+        return Ok((first, last));
+    }
+    let first = bounds.start.map_or(Ok(0), |key| page.route(key, &load))?;
+    let last = match bounds.end {
+        None => page.count(),
+        Some(key) => page.route(key, &load)? + 1,
+    };
+    Ok((first, last))
+}
+
+pub(super) fn scan(
+    source: &impl Source,
+    root: &Root,
+    interval: Interval<'_>,
+    back: bool,
+    visit: Visit<'_>,
+) -> Result<(), TreeError> {
+    let bounds = Bounds::from(interval);
+    if bounds.is_empty() {
+        return Ok(());
+    }
+    if let Some(page) = root_page(source, root)? {
+        scan_page(source, page, bounds, back, visit)?;
+    }
+    Ok(())
+}
+
+/// Recursion is bounded by the level, which falls with each step.
+fn scan_page(
+    source: &impl Source,
+    page: &Page,
+    bounds: Bounds<'_>,
+    back: bool,
+    visit: Visit<'_>,
+) -> Result<bool, TreeError> {
+    let (first, last) = touched(source, page, bounds)?;
+    for step in 0..last.saturating_sub(first) {
+        let index = if back { last - 1 - step } else { first + step };
+        if page.is_leaf() {
+            if !visit(key_of(source, page, index)?, value_of(source, page, index)?) {
+                return Ok(false);
+            }
+            continue;
+        }
+        let inner = Bounds {
+            start: bounds.start.filter(|_| index == first),
+            end: bounds.end.filter(|_| index + 1 == last),
+        };
+        let child = child_page(source, page, index)?;
+        if !scan_page(source, child, inner, back, visit)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+pub(super) fn count(
+    source: &impl Source,
+    root: &Root,
+    interval: Interval<'_>,
+) -> Result<u64, TreeError> {
+    let bounds = Bounds::from(interval);
+    if bounds.is_empty() {
+        return Ok(0);
+    }
+    let below_end = match bounds.end {
+        None => root.counted,
+        Some(key) => count_below(source, root, key)?,
+    };
+    let below_start = match bounds.start {
+        None => 0,
+        Some(key) => count_below(source, root, key)?,
+    };
+    Ok(below_end.saturating_sub(below_start))
+}
+
+/// Counted entries whose keys are below `key`.
+fn count_below(source: &impl Source, root: &Root, key: &[u8]) -> Result<u64, TreeError> {
+    let load = |run| source.run(run);
+    let Some(mut page) = root_page(source, root)? else {
+        return Ok(0);
+    };
+    let mut sum = 0u64;
+    while !page.is_leaf() {
+        let index = page.route(key, &load)?;
+        sum = sum.wrapping_add(page.counted_before(index));
+        page = child_page(source, page, index)?;
+    }
+    let index = page.find(key, &load)?.unwrap_or_else(|at| at);
+    Ok(sum.wrapping_add(page.counted_before(index)))
+}

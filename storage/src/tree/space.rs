@@ -1,0 +1,411 @@
+//! Which page numbers are in use, which are free, and which must wait.
+//!
+//! A page number is *live* (the newest committed state or the open transaction reaches it),
+//! *free*, or *pending*: dead, but still reachable for a pinned reader or from a durable meta
+//! page. A page that no checkpoint has taken is *young*; when it dies it waits only for readers.
+//! Any other waits until both meta pages are of checkpoints that began after its death.
+#![forbid(unsafe_code)]
+
+use super::ids::IdSet;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// Pages taken at a time for single allocations, so that a checkpoint writes long runs.
+const EXTENT: u64 = 256;
+/// Free runs of at least this many pages are used before the file grows.
+const LONG_RUN: u64 = 64;
+
+/// Consecutive pages.
+pub(super) type Extent = (u64, u32);
+
+struct Pending {
+    /// Checkpoints begun before the deaths.
+    generation: u64,
+    /// The newest version that died.
+    version: u64,
+    ids: Vec<Extent>,
+}
+
+pub(super) struct Space {
+    /// Pages 0 to `end` exist; the file may be shorter until the next checkpoint.
+    end: u64,
+    /// `end` never exceeds this.
+    limit: u64,
+    live: IdSet,
+    young: IdSet,
+    free: IdSet,
+    /// Pages whose blocks exist in the file.
+    backed: IdSet,
+    /// Free pages from which single ones are taken next; not in `free`.
+    extent: Range<u64>,
+    /// Free pages that died young; used first, so that the generation stays compact. Not in `free`.
+    recycled: Vec<u64>,
+    /// Where the search for free runs goes on.
+    cursor: u64,
+    /// Whether a whole round found no long run since the last time that pages were freed.
+    no_long_run: bool,
+    /// Young deaths: (the version that no longer reaches it, pages).
+    pending_young: VecDeque<(u64, Extent)>,
+    pending_durable: VecDeque<Pending>,
+    /// Pages in both queues.
+    pending: u64,
+    /// Free runs that a checkpoint is punching; in no other set.
+    punching: Vec<Range<u64>>,
+}
+
+impl Space {
+    /// The space of a file whose newest state uses `live` and whose pages below `end` are free
+    /// unless in `live` or in `older`, the state of the other meta page (of checkpoint
+    /// `generation - 1` at the latest).
+    pub(super) fn new(
+        live: IdSet,
+        older: &IdSet,
+        end: u64,
+        limit: u64,
+        generation: u64,
+    ) -> Space {
+        let mut used = live.clone();
+        used.union(older);
+        let free = used.complement(end);
+        let waiting: Vec<Range<u64>> = older.minus(&live).runs().collect();
+        let mut space = Space {
+            end,
+            limit,
+            backed: used,
+            live,
+            young: IdSet::new(),
+            free,
+            extent: 0..0,
+            recycled: Vec::new(),
+            cursor: 2,
+            no_long_run: false,
+            pending_young: VecDeque::new(),
+            pending_durable: VecDeque::new(),
+            pending: 0,
+            punching: Vec::new(),
+        };
+        for id in waiting.into_iter().flatten() {
+            // Only the older meta reaches them: they died before checkpoint `generation` began.
+            space.push_durable((id, 1), generation.saturating_sub(1), 0);
+        }
+        space
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub(super) fn live(&self) -> &IdSet {
+        &self.live
+    }
+
+    pub(super) fn live_pages(&self) -> u64 {
+        self.live.len()
+    }
+
+    /// Pages that could be allocated without more addresses.
+    pub(super) fn available(&self) -> u64 {
+        let growth = self.limit.saturating_sub(self.end);
+        self.free.len() + self.recycled.len() as u64 + self.extent_len() + growth
+    }
+
+    pub(super) fn pending_pages(&self) -> u64 {
+        self.pending
+    }
+
+    fn extent_len(&self) -> u64 {
+        self.extent.end - self.extent.start
+    }
+
+    /// Takes one page; `None` if the file's limit is reached.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<u64> {
+        if let Some(id) = self.recycled.pop() {
+            return Some(id);
+        }
+        if self.extent.is_empty() {
+            self.extent = self.next_extent()?;
+        }
+        let id = self.extent.start;
+        self.extent.start += 1;
+        Some(id)
+    }
+
+    fn next_extent(&mut self) -> Option<Range<u64>> {
+        if !self.no_long_run {
+            if let Some(run) = self.find_free(LONG_RUN) {
+                return Some(self.take_run(run, EXTENT));
+            }
+            self.no_long_run = true;
+        }
+        // Many free pages in short runs: better a shorter run than a file that grows.
+        if self.free.len() > self.live.len() / 4 + EXTENT || self.end >= self.limit {
+            for least in [16, 4, 1] {
+                if let Some(run) = self.find_free(least) {
+                    return Some(self.take_run(run, EXTENT));
+                }
+            }
+        }
+        self.grow(1).map(|run| run.start..run.end)
+    }
+
+    /// A free run of at least `pages`, searching on from the last one.
+    fn find_free(&mut self, pages: u64) -> Option<Range<u64>> {
+        if self.free.len() < pages {
+            return None;
+        }
+        let cursor = self.cursor;
+        let run = self
+            .free
+            .find_run(cursor..u64::MAX, pages)
+            .or_else(|| self.free.find_run(0..cursor + pages, pages))?;
+        self.cursor = run.end;
+        Some(run)
+    }
+
+    fn take_run(&mut self, run: Range<u64>, most: u64) -> Range<u64> {
+        let run = run.start..run.end.min(run.start + most);
+        self.free.remove_run(run.clone());
+        self.cursor = run.end;
+        run
+    }
+
+    /// New pages at the end: an extent if the limit allows, but at least `least`.
+    fn grow(&mut self, least: u64) -> Option<Range<u64>> {
+        let room = self.limit.saturating_sub(self.end);
+        if room < least {
+            return None;
+        }
+        let run = self.end..self.end + EXTENT.max(least).min(room);
+        self.end = run.end;
+        Some(run)
+    }
+
+    /// Takes consecutive pages.
+    pub(super) fn take_pages(&mut self, pages: u32) -> Option<u64> {
+        if pages == 1 {
+            return self.take();
+        }
+        let pages = u64::from(pages);
+        if self.extent_len() < pages {
+            if let Some(run) = self.find_free(pages) {
+                return Some(self.take_run(run, pages).start);
+            }
+            let rest = self.extent.clone();
+            if rest.end == self.end && !rest.is_empty() {
+                // The extent at the end of the file grows in place.
+                let more = self.grow(pages - self.extent_len())?;
+                self.extent.end = more.end;
+            } else {
+                let more = self.grow(pages)?;
+                self.free.insert_run(rest);
+                self.extent = more;
+            }
+        }
+        let id = self.extent.start;
+        self.extent.start += pages;
+        Some(id)
+    }
+
+    /// Gives back pages that nobody can reach.
+    pub(super) fn give(&mut self, (id, pages): Extent) {
+        if pages == 1 {
+            self.recycled.push(id);
+        } else {
+            self.free.insert_run(id..id + u64::from(pages));
+            self.no_long_run = false;
+        }
+    }
+
+    /// The transaction that took the pages is committed.
+    pub(super) fn born(&mut self, (id, pages): Extent) {
+        for id in id..id + u64::from(pages) {
+            let new = self.live.insert(id);
+            assert!(new, "page {id} is in use twice");
+            self.young.insert(id);
+        }
+    }
+
+    /// Pages that the committed transaction took and gave up again.
+    pub(super) fn unborn(&mut self, (id, pages): Extent) {
+        for id in id..id + u64::from(pages) {
+            let had = self.live.remove(id) && self.young.remove(id);
+            assert!(had, "page {id} was not the transaction's");
+        }
+        self.give((id, pages));
+    }
+
+    /// Takes pages for a checkpoint's own use: they live, but are not young.
+    pub(super) fn take_live(&mut self, pages: u32) -> Option<u64> {
+        let id = self.take_pages(pages)?;
+        for id in id..id + u64::from(pages) {
+            let new = self.live.insert(id);
+            assert!(new, "page {id} is in use twice");
+        }
+        Some(id)
+    }
+
+    /// Gives such pages back after the checkpoint failed.
+    pub(super) fn untake_live(&mut self, (id, pages): Extent) {
+        for id in id..id + u64::from(pages) {
+            let had = self.live.remove(id);
+            assert!(had, "page {id} is not in use");
+        }
+        self.give((id, pages));
+    }
+
+    /// The pages are not reached from `version` on. `generation` checkpoints have begun.
+    pub(super) fn died(&mut self, (id, pages): Extent, version: u64, generation: u64) {
+        let mut young = false;
+        for id in id..id + u64::from(pages) {
+            let had = self.live.remove(id);
+            assert!(had, "page {id} died twice");
+            young = self.young.remove(id);
+        }
+        if young {
+            self.pending += u64::from(pages);
+            self.pending_young.push_back((version, (id, pages)));
+        } else {
+            self.push_durable((id, pages), generation, version);
+        }
+    }
+
+    fn push_durable(&mut self, extent: Extent, generation: u64, version: u64) {
+        self.pending += u64::from(extent.1);
+        match self.pending_durable.back_mut() {
+            Some(last) if last.generation == generation => {
+                last.version = version;
+                last.ids.push(extent);
+            }
+            _ => self.pending_durable.push_back(Pending {
+                generation,
+                version,
+                ids: vec![extent],
+            }),
+        }
+    }
+
+    /// The oldest young death that every reader has passed.
+    pub(super) fn pop_young(&mut self, oldest_pinned: u64) -> Option<Extent> {
+        let &(version, extent) = self.pending_young.front()?;
+        if version > oldest_pinned {
+            return None;
+        }
+        self.pending_young.pop_front();
+        self.pending -= u64::from(extent.1);
+        Some(extent)
+    }
+
+    /// Deaths that neither a reader nor a meta page reaches; both metas are of checkpoints at or
+    /// above `older_meta`.
+    pub(super) fn pop_durable(&mut self, oldest_pinned: u64, older_meta: u64) -> Vec<Extent> {
+        match self.pending_durable.front() {
+            Some(first) if first.generation < older_meta && first.version <= oldest_pinned => {}
+            _ => return Vec::new(),
+        }
+        let first = self.pending_durable.pop_front().expect("looked at above");
+        for &(id, pages) in &first.ids {
+            self.pending -= u64::from(pages);
+            self.free.insert_run(id..id + u64::from(pages));
+        }
+        self.no_long_run = false;
+        first.ids
+    }
+
+    /// A checkpoint begins: the young pages are its pages, and what dies from now on waits for
+    /// the checkpoints after it.
+    pub(super) fn take_young(&mut self) -> IdSet {
+        for id in std::mem::take(&mut self.recycled) {
+            self.free.insert(id);
+        }
+        self.no_long_run = false;
+        std::mem::take(&mut self.young)
+    }
+
+    /// The checkpoint failed: its pages that still live are young again. Those that died
+    /// meanwhile wait as if it had not failed.
+    pub(super) fn put_back_young(&mut self, young: &IdSet) {
+        for run in young.runs() {
+            for id in run {
+                if self.live.contains(id) {
+                    self.young.insert(id);
+                }
+            }
+        }
+    }
+
+    /// The parts of `pages` that have no blocks in the file yet.
+    pub(super) fn unbacked(&self, pages: &IdSet) -> Vec<Range<u64>> {
+        let mut missing = IdSet::new();
+        for run in pages.runs() {
+            for id in run {
+                if !self.backed.contains(id) {
+                    missing.insert(id);
+                }
+            }
+        }
+        missing.runs().collect()
+    }
+
+    /// The pages have blocks.
+    pub(super) fn set_backed(&mut self, pages: &IdSet) {
+        self.backed.union(pages);
+    }
+
+    /// Sets free runs of at least `least` pages with blocks aside, to be punched.
+    pub(super) fn start_punch(&mut self, least: u64) -> Vec<Range<u64>> {
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for run in self.free.runs() {
+            let backed = run.clone().any(|id| self.backed.contains(id));
+            if run.end - run.start >= least && backed {
+                runs.push(run);
+            }
+        }
+        for run in &runs {
+            self.free.remove_run(run.clone());
+        }
+        self.punching = runs.clone();
+        runs
+    }
+
+    /// The punching is over; whether or not it worked, nothing is known of the blocks.
+    pub(super) fn end_punch(&mut self) {
+        for run in std::mem::take(&mut self.punching) {
+            self.backed.remove_run(run.clone());
+            self.free.insert_run(run);
+        }
+        self.no_long_run = false;
+    }
+
+    /// Free pages with blocks.
+    pub(super) fn free_pages(&self) -> u64 {
+        self.free.len()
+    }
+
+    /// Asserts that live, free and pending pages are disjoint and are all pages, `open` being
+    /// those of the open transaction.
+    pub(super) fn audit(&self, open: &[Extent]) {
+        let mut seen = IdSet::new();
+        let mut add = |run: Range<u64>, what: &str| {
+            for id in run {
+                assert!(seen.insert(id), "page {id} is twice in use ({what})");
+            }
+        };
+        add(0..2, "meta");
+        self.live.runs().for_each(|run| add(run, "live"));
+        self.free.runs().for_each(|run| add(run, "free"));
+        add(self.extent.clone(), "extent");
+        for &id in &self.recycled {
+            add(id..id + 1, "recycled");
+        }
+        for run in &self.punching {
+            add(run.clone(), "punching");
+        }
+        let durable = self.pending_durable.iter().flat_map(|p| &p.ids);
+        let young = self.pending_young.iter().map(|(_, extent)| extent);
+        for &(id, pages) in durable.chain(young).chain(open) {
+            add(id..id + u64::from(pages), "pending");
+        }
+        assert_eq!(seen.len(), self.end, "pages were lost");
+    }
+}
