@@ -93,6 +93,7 @@ const UNSAFE_HOMES: &[&str] = &[
     "storage/src/disk/",
     "storage/src/page/cast.rs",
     "storage/src/tree/frames.rs",
+    "storage/src/tree/publish.rs",
     "src/runtime/",
     "bench/",
 ];

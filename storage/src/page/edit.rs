@@ -165,13 +165,7 @@ impl Page {
 
     /// Moves the cells of `from` with `cell` put in at `index` to this page and `right`, which is
     /// empty.
-    pub fn split_into(
-        &mut self,
-        right: &mut PageBytes,
-        split: Split,
-        index: usize,
-        cell: &[u8],
-    ) {
+    pub fn split_into(&mut self, right: &mut PageBytes, split: Split, index: usize, cell: &[u8]) {
         let old: PageBytes = *as_bytes(self);
         let old = page_ref(&old);
         let right = page_mut(right);

@@ -25,7 +25,7 @@
 //! [`KEY_PREFIX`] bytes; a value of more than [`VALUE_INLINE_MAX`] as a run pointer alone. The
 //! key of a branch's first cell is empty and stands for minus infinity.
 
-use super::cell::{Child, Run, RUN_BYTES};
+use super::cell::{Child, RUN_BYTES, Run};
 use rkyv::Portable;
 use rkyv::bytecheck::CheckBytes;
 use rkyv::primitive::{ArchivedU16, ArchivedU64};
@@ -168,7 +168,11 @@ impl Page {
 
     #[inline(always)]
     pub(super) fn head(&self) -> usize {
-        if self.is_leaf() { LEAF_HEAD } else { BRANCH_HEAD }
+        if self.is_leaf() {
+            LEAF_HEAD
+        } else {
+            BRANCH_HEAD
+        }
     }
 
     /// The cell's flags.
@@ -241,9 +245,7 @@ impl Page {
     /// The number of counted entries in or below the cells before `index`.
     pub fn counted_before(&self, index: usize) -> u64 {
         if self.is_leaf() {
-            (0..index)
-                .map(|i| u64::from(self.flags(i) & COUNTED))
-                .sum()
+            (0..index).map(|i| u64::from(self.flags(i) & COUNTED)).sum()
         } else {
             (0..index).fold(0, |sum: u64, i| sum.wrapping_add(self.child(i).counted))
         }

@@ -128,8 +128,7 @@ impl Meta {
 
     /// Reads a meta page.
     pub fn decode(bytes: &PageBytes) -> Result<Meta, MetaFault> {
-        let layout =
-            rkyv::access::<MetaLayout, Failure>(bytes).map_err(|_| MetaFault::Damaged)?;
+        let layout = rkyv::access::<MetaLayout, Failure>(bytes).map_err(|_| MetaFault::Damaged)?;
         if layout.magic != MAGIC {
             return Err(MetaFault::Foreign);
         }
@@ -169,7 +168,11 @@ impl Meta {
 
     /// The page as written.
     pub fn encode(&self) -> Box<PageBytes> {
-        assert!(self.user.len() <= USER_MAX, "{} user bytes", self.user.len());
+        assert!(
+            self.user.len() <= USER_MAX,
+            "{} user bytes",
+            self.user.len()
+        );
         let mut bytes = Vec::with_capacity(PAGE);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&META_VERSION.to_le_bytes());

@@ -23,9 +23,8 @@ pub use cast::{as_bytes, page_mut, page_ref};
 pub use cell::{CellBuf, Child, RUN_BYTES, Run, StoredKey};
 pub use edit::Split;
 pub use layout::{
-    BRANCH_HEAD, COUNTED, DIRTY, HEADER, KEY_INLINE_MAX, KEY_PREFIX, KEY_RUN, LEAF_HEAD,
-    LEVEL_MAX, PAGE, Page, PageBytes, VALUE_INLINE_MAX, VALUE_RUN,
+    BRANCH_HEAD, COUNTED, DIRTY, HEADER, KEY_INLINE_MAX, KEY_PREFIX, KEY_RUN, LEAF_HEAD, LEVEL_MAX,
+    PAGE, Page, PageBytes, VALUE_INLINE_MAX, VALUE_RUN,
 };
 pub use meta::{META_VERSION, Meta, MetaFault, Root, USER_MAX};
 pub use verify::{fuzz_page, verify};
-

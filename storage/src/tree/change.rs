@@ -46,7 +46,10 @@ impl Writer {
         if let Some(id) = self.work.reuse.pop() {
             return id;
         }
-        let id = self.space.take().expect("room was checked before the change");
+        let id = self
+            .space
+            .take()
+            .expect("room was checked before the change");
         self.work.taken.push((id, 1));
         id
     }
@@ -183,12 +186,16 @@ impl Writer {
         let mut index = index;
         loop {
             let step = path.steps[depth];
-            if self.owner.change(step.id).insert(index, self.work.cell.bytes()) {
+            if self
+                .owner
+                .change(step.id)
+                .insert(index, self.work.cell.bytes())
+            {
                 return Ok(());
             }
             let last = |step: &Step| step.slot + 1 == step.count;
-            let append = index == self.owner.change(step.id).count()
-                && path.steps[..depth].iter().all(last);
+            let append =
+                index == self.owner.change(step.id).count() && path.steps[..depth].iter().all(last);
             let (right, counted) = self.split(step.id, index, append)?;
             if depth == 0 {
                 return self.grow_root(tree, step.id, right);
@@ -302,8 +309,8 @@ impl Writer {
         let second = self.work.cell.bytes();
         let page = self.owner.new_page(id, level);
         let mut first = crate::page::CellBuf::default();
-        let done = page.insert(0, first.branch(StoredKey::new(&[], None), left))
-            && page.insert(1, second);
+        let done =
+            page.insert(0, first.branch(StoredKey::new(&[], None), left)) && page.insert(1, second);
         assert!(done, "two cells fit an empty page");
         self.work.roots[tree as usize].id = id | DIRTY;
         self.work.roots[tree as usize].level = level;
@@ -397,7 +404,9 @@ impl Writer {
         let flags = parent.flags(right);
         let separator_run = parent.key_run(right);
         self.work.separator.clear();
-        self.work.separator.extend_from_slice(parent.stored_key(right));
+        self.work
+            .separator
+            .extend_from_slice(parent.stored_key(right));
         let right_page: PageBytes = *as_bytes(child_page(&self.owner, parent, right)?);
         let right_page = page_ref(&right_page);
         let left = self.owner.change(left_id);
@@ -405,7 +414,9 @@ impl Writer {
             left.append_all(right_page);
         } else {
             let first = right_page.child(0);
-            self.work.cell.branch_stored(flags, &self.work.separator, first);
+            self.work
+                .cell
+                .branch_stored(flags, &self.work.separator, first);
             for index in 0..right_page.count() {
                 let cell = if index == 0 {
                     self.work.cell.bytes()

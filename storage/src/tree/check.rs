@@ -126,10 +126,16 @@ impl<'s, S: Source> Walk<'s, S> {
     /// The pages reached are the pages in use.
     fn compare(&self, live: &IdSet) -> Result<(), TreeError> {
         if let Some(run) = self.reached.minus(live).run_from(0) {
-            return Err(corrupt(run.start, "it is in use, but the bitmap says that it is free"));
+            return Err(corrupt(
+                run.start,
+                "it is in use, but the bitmap says that it is free",
+            ));
         }
         if let Some(run) = live.minus(&self.reached).run_from(0) {
-            return Err(corrupt(run.start, "nothing reaches it, but the bitmap says it is in use"));
+            return Err(corrupt(
+                run.start,
+                "nothing reaches it, but the bitmap says it is in use",
+            ));
         }
         Ok(())
     }
@@ -163,7 +169,10 @@ impl<'s, S: Source> Walk<'s, S> {
         let id = page.id();
         self.reach(id, 1)?;
         if crc32fast::hash(as_bytes(page)) != crc {
-            return Err(corrupt(id, "its checksum does not match its parent's pointer"));
+            return Err(corrupt(
+                id,
+                "its checksum does not match its parent's pointer",
+            ));
         }
         crate::page::verify(as_bytes(page), id).map_err(|what| corrupt(id, what))?;
         self.keys(page, low, high)?;
@@ -245,7 +254,10 @@ impl<'s, S: Source> Walk<'s, S> {
         self.reach(run.id, run.pages())?;
         self.report.run_pages += u64::from(run.pages());
         if crc32fast::hash(self.source.run(run)?) != run.crc {
-            return Err(corrupt(run.id, "the checksum of a long value does not match"));
+            return Err(corrupt(
+                run.id,
+                "the checksum of a long value does not match",
+            ));
         }
         Ok(())
     }

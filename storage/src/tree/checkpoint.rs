@@ -111,11 +111,7 @@ impl CheckpointJob {
         })
     }
 
-    fn write(
-        &mut self,
-        file: &dyn PageFile,
-        pace: &mut dyn FnMut(u64),
-    ) -> Result<(), TreeError> {
+    fn write(&mut self, file: &dyn PageFile, pace: &mut dyn FnMut(u64)) -> Result<(), TreeError> {
         self.allocate(file)?;
         self.write_pages(file, pace)?;
         self.write_bitmap(file, pace)?;
@@ -139,11 +135,7 @@ impl CheckpointJob {
         Ok(())
     }
 
-    fn write_pages(
-        &self,
-        file: &dyn PageFile,
-        pace: &mut dyn FnMut(u64),
-    ) -> Result<(), TreeError> {
+    fn write_pages(&self, file: &dyn PageFile, pace: &mut dyn FnMut(u64)) -> Result<(), TreeError> {
         let mut buffer = Vec::with_capacity(WRITE_PAGES as usize * PAGE);
         for run in self.pages.runs() {
             let mut start = run.start;

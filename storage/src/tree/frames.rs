@@ -227,18 +227,16 @@ impl Frames {
     }
 
     #[cold]
-    fn verify_page(
-        &self,
-        id: u64,
-        crc: u32,
-        entry: &AtomicPtr<u8>,
-    ) -> Result<&Page, TreeError> {
+    fn verify_page(&self, id: u64, crc: u32, entry: &AtomicPtr<u8>) -> Result<&Page, TreeError> {
         if id < 2 || id >= self.file_pages() {
             return Err(corrupt(id, "a pointer beyond the end of the file"));
         }
         let page = self.mapped(id);
         if crc32fast::hash(page::as_bytes(page)) != crc {
-            return Err(corrupt(id, "its checksum does not match its parent's pointer"));
+            return Err(corrupt(
+                id,
+                "its checksum does not match its parent's pointer",
+            ));
         }
         page::verify(page::as_bytes(page), id).map_err(|what| corrupt(id, what))?;
         mark_verified(entry);
@@ -266,7 +264,10 @@ impl Frames {
         let bytes = unsafe { self.file.map().bytes(run.id * PAGE as u64, len) };
         if at != VERIFIED {
             if crc32fast::hash(bytes) != run.crc {
-                return Err(corrupt(run.id, "the checksum of a long value does not match"));
+                return Err(corrupt(
+                    run.id,
+                    "the checksum of a long value does not match",
+                ));
             }
             mark_verified(entry);
         }
@@ -343,10 +344,6 @@ impl Owner {
     pub(super) fn open_txn(&mut self, txn: u64) {
         assert!(txn > self.txn || self.txn == txn, "transactions only grow");
         self.txn = txn;
-    }
-
-    pub(super) fn txn(&self) -> u64 {
-        self.txn
     }
 
     /// Reads a page; see [`Frames::page`].
@@ -461,7 +458,11 @@ impl Owner {
     #[cold]
     fn unspill(&mut self, id: u64) -> &mut Page {
         let copy = *page::as_bytes(self.frames.mapped(id));
-        assert_eq!(page::page_ref(&copy).txn(), self.txn, "page {id} is published");
+        assert_eq!(
+            page::page_ref(&copy).txn(),
+            self.txn,
+            "page {id} is published"
+        );
         let frame = self.take_frame();
         self.entry(id).store(frame.as_ptr(), Ordering::Release);
         // SAFETY: as in `install`.
@@ -607,7 +608,10 @@ impl Owner {
 
     /// The unpublished page was written to the file at its place: drops its frame.
     pub(super) fn spilled(&mut self, id: u64) {
-        assert!(id < self.frames.file_pages(), "page {id} is not in the file");
+        assert!(
+            id < self.frames.file_pages(),
+            "page {id} is not in the file"
+        );
         let pages = self.runs.get(&id).map_or(1, |&(_, pages)| pages);
         self.forget(id, pages);
         self.entry(id).store(VERIFIED, Ordering::Release);

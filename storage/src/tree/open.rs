@@ -124,10 +124,16 @@ fn state(frames: &Frames, meta: Meta) -> Result<State, TreeError> {
     let bytes = read_file(frames, meta.bitmap)?;
     let live = IdSet::from_bytes(&bytes);
     if live.len() != meta.live || live.last().is_some_and(|last| last >= meta.end) {
-        return Err(corrupt(meta.bitmap.id, "the free-space bitmap does not fit its meta page"));
+        return Err(corrupt(
+            meta.bitmap.id,
+            "the free-space bitmap does not fit its meta page",
+        ));
     }
     if live.last().is_some_and(|last| last >= frames.file_pages()) {
-        return Err(corrupt(meta.slot(), "the file is shorter than its meta page says"));
+        return Err(corrupt(
+            meta.slot(),
+            "the file is shorter than its meta page says",
+        ));
     }
     Ok(State { meta, live })
 }
@@ -141,7 +147,10 @@ pub(super) fn load(frames: &Frames) -> Result<Loaded, TreeError> {
     let metas = [slot(0), slot(1)];
     for (page, meta) in metas.iter().enumerate() {
         if let Err(MetaFault::Version(_)) = meta {
-            return Err(corrupt(page as u64, "a format version that this program does not know"));
+            return Err(corrupt(
+                page as u64,
+                "a format version that this program does not know",
+            ));
         }
     }
     let (newest, older) = match metas {
@@ -187,9 +196,7 @@ fn create(disk: &dyn Disk, name: &str) -> Result<(), TreeError> {
 }
 
 /// The parts that readers need of a file's newest durable state.
-pub(super) fn open_shared(
-    file: Arc<dyn PageFile>,
-) -> Result<(Shared, Loaded), TreeError> {
+pub(super) fn open_shared(file: Arc<dyn PageFile>) -> Result<(Shared, Loaded), TreeError> {
     let file_pages = file.len()? / PAGE as u64;
     let frames = Arc::new(Frames::new(file, file_pages));
     let loaded = load(&frames)?;
@@ -240,7 +247,15 @@ pub fn open(
     );
     let owner = Owner::new(Arc::clone(&shared.frames), Arc::clone(&shared.readers));
     let publisher = Publisher::new(Arc::clone(&shared.readers));
-    let writer = Writer::new(owner, publisher, space, durable, newest.meta, spare, options);
+    let writer = Writer::new(
+        owner,
+        publisher,
+        space,
+        durable,
+        newest.meta,
+        spare,
+        options,
+    );
     Ok((writer, shared))
 }
 

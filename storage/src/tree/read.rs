@@ -133,7 +133,10 @@ fn touched(
 ) -> Result<(usize, usize), TreeError> {
     let load = |run| source.run(run);
     if page.is_leaf() {
-        let place = |key| page.find(key, &load).map(|found| found.unwrap_or_else(|at| at));
+        let place = |key| {
+            page.find(key, &load)
+                .map(|found| found.unwrap_or_else(|at| at))
+        };
         let first = bounds.start.map_or(Ok(0), place)?;
         let last = bounds.end.map_or(Ok(page.count()), place)?;
         return Ok((first, last));

@@ -57,13 +57,7 @@ impl Space {
     /// The space of a file whose newest state uses `live` and whose pages below `end` are free
     /// unless in `live` or in `older`, the state of the other meta page (of checkpoint
     /// `generation - 1` at the latest).
-    pub(super) fn new(
-        live: IdSet,
-        older: &IdSet,
-        end: u64,
-        limit: u64,
-        generation: u64,
-    ) -> Space {
+    pub(super) fn new(live: IdSet, older: &IdSet, end: u64, limit: u64, generation: u64) -> Space {
         let mut used = live.clone();
         used.union(older);
         let free = used.complement(end);

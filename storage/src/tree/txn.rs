@@ -112,12 +112,7 @@ impl<'w> Txn<'w> {
 
     fn write_run(&mut self, parts: &[&[u8]], len: usize) -> Result<Run, TreeError> {
         let len = u32::try_from(len).map_err(|_| TreeError::NoSpace)?;
-        let pages = Run {
-            id: 0,
-            crc: 0,
-            len,
-        }
-        .pages();
+        let pages = Run { id: 0, crc: 0, len }.pages();
         let id = self.writer.take_run(pages).ok_or(TreeError::NoSpace)?;
         let bytes = self.writer.owner.new_run(id, pages);
         let mut at = 0;

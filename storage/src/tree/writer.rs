@@ -9,6 +9,7 @@ use super::open::{Spare, TreeOptions};
 use super::publish::{Published, Publisher};
 use super::space::{Extent, Space};
 use super::txn::{Txn, Work};
+use crate::disk::PageFile;
 use crate::page::{DIRTY, Meta, PAGE, Root, Run, USER_MAX, as_bytes};
 use std::sync::Arc;
 
@@ -127,6 +128,11 @@ impl Writer {
     /// is damaged: the log may be cut up to what they name, and no further.
     pub fn safe_user(&self) -> &[u8] {
         &self.durable.safe_user
+    }
+
+    /// The file, for the thread that runs checkpoints.
+    pub fn page_file(&self) -> Arc<dyn PageFile> {
+        Arc::clone(self.owner.frames().file())
     }
 
     /// Bytes of pages in memory. Whoever writes begins a checkpoint well before they reach
@@ -322,7 +328,10 @@ impl Writer {
     /// full: then [`Writer::full`] says so, and a later checkpoint tries again.
     pub fn checkpointed(&mut self, done: CheckpointDone) -> bool {
         let flight = self.flight.take().expect("a checkpoint is under way");
-        assert_eq!(flight.generation, done.generation, "of this very checkpoint");
+        assert_eq!(
+            flight.generation, done.generation,
+            "of this very checkpoint"
+        );
         self.space.end_punch();
         self.spare = done.spare;
         if done.durable {
