@@ -1,9 +1,19 @@
 //! The engine against etcd's rules: each quirk by its name, and random histories against a
 //! model.
 
+mod admission;
+
+mod batches;
+
 mod model;
 
 mod random;
+
+mod reads;
+
+mod space;
+
+mod writes;
 
 use super::*;
 use crate::api::*;
@@ -252,4 +262,79 @@ pub fn keys(response: &RangeResponse) -> Vec<&str> {
         .iter()
         .map(|kv| std::str::from_utf8(&kv.key).unwrap())
         .collect()
+}
+
+pub fn put_op<'a>(key: &'a str, value: &'a str) -> RequestOp<'a> {
+    let (key, value) = (key.as_bytes(), value.as_bytes());
+    RequestOp::Put(PutRequest {
+        key,
+        value,
+        ..Default::default()
+    })
+}
+
+pub fn delete_op<'a>(key: &'a str, range_end: &'a str) -> RequestOp<'a> {
+    let (key, range_end) = (key.as_bytes(), range_end.as_bytes());
+    RequestOp::DeleteRange(DeleteRangeRequest {
+        key,
+        range_end,
+        prev_kv: false,
+    })
+}
+
+pub fn range_op(key: &str) -> RequestOp<'_> {
+    RequestOp::Range(RangeRequest {
+        key: key.as_bytes(),
+        ..Default::default()
+    })
+}
+
+pub fn nested<'a>(success: Vec<RequestOp<'a>>, failure: Vec<RequestOp<'a>>) -> RequestOp<'a> {
+    RequestOp::Txn(TxnRequest {
+        compare: vec![],
+        success,
+        failure,
+    })
+}
+
+pub fn always(success: Vec<RequestOp<'_>>) -> TxnRequest<'_> {
+    TxnRequest {
+        success,
+        ..Default::default()
+    }
+}
+
+pub fn compare<'a>(key: &'a str, result: CompareResult, target: CompareTarget<'a>) -> Compare<'a> {
+    Compare {
+        key: key.as_bytes(),
+        range_end: b"",
+        result,
+        target,
+    }
+}
+
+pub fn admit(request: Request<'_>) -> Result<(), Error> {
+    validate::admit(&request, &validate::Limits::default())
+}
+
+pub fn admit_txn(txn: TxnRequest<'_>) -> Result<(), Error> {
+    admit(Request::Txn(txn))
+}
+
+pub fn span<'a>(key: &'a str, range_end: &'a str) -> RangeRequest<'a> {
+    let (key, range_end) = (key.as_bytes(), range_end.as_bytes());
+    RangeRequest {
+        key,
+        range_end,
+        ..Default::default()
+    }
+}
+
+/// a1 b2 c3 d4 written in this order, at revisions 2 to 5.
+pub fn four() -> Server {
+    let mut server = Server::new();
+    for (key, value) in [("a", "4"), ("b", "3"), ("c", "2"), ("d", "1")] {
+        server.put(key, value);
+    }
+    server
 }
