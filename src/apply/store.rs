@@ -1,6 +1,6 @@
 //! What the applier asks of the writer of a tree file: the tree itself, or a model in tests.
 
-use quoin_storage::tree::{TreeError, TreeWrite};
+use quoin_storage::tree::{TreeError, TreeWrite, Txn, Writer};
 
 /// The one writer of a tree.
 pub trait Store {
@@ -24,4 +24,30 @@ pub trait StoreTxn: TreeWrite + Sized {
 
     /// Publishes the transaction, with `user` beside it.
     fn commit(self, user: &[u8]) -> Result<(), TreeError>;
+}
+
+impl Store for Writer {
+    type Txn<'s> = Txn<'s>;
+
+    fn begin(&mut self) -> Txn<'_> {
+        let mut txn = Writer::begin(self);
+        // Whoever would add data asks for room first; what is left may use the reserve.
+        txn.use_reserve();
+        txn
+    }
+
+    fn user(&self) -> &[u8] {
+        Writer::user(self)
+    }
+}
+
+impl StoreTxn for Txn<'_> {
+    fn has_room(&self) -> bool {
+        !self.full()
+    }
+
+    fn commit(self, user: &[u8]) -> Result<(), TreeError> {
+        Txn::commit(self, user);
+        Ok(())
+    }
 }

@@ -81,6 +81,11 @@ impl<'w> Txn<'w> {
         self.use_reserve = true;
     }
 
+    /// Whether the disk is full: see [`Writer::full`].
+    pub fn full(&self) -> bool {
+        self.writer.full()
+    }
+
     /// The user's bytes of the newest commit.
     pub fn user(&self) -> &[u8] {
         self.writer.user()
