@@ -343,11 +343,17 @@ mod tests {
         let put = options(Workload::Put, "").unwrap();
         assert_eq!((put.connections, put.in_flight, put.threads), (50, 32, 1));
         assert_eq!((put.keys, put.key_size, put.value_size), (100_000, 24, 256));
-        assert_eq!(put.endpoints, ["127.0.0.1:2379".parse().unwrap()]);
+        assert_eq!(
+            put.endpoints,
+            ["127.0.0.1:2379".parse::<SocketAddr>().unwrap()]
+        );
         assert!(!put.preload && options(Workload::Get, "").unwrap().preload);
         assert!(!options(Workload::Get, "--no-preload").unwrap().preload);
         let redis = options(Workload::Put, "--target redis").unwrap();
-        assert_eq!(redis.endpoints, ["127.0.0.1:6379".parse().unwrap()]);
+        assert_eq!(
+            redis.endpoints,
+            ["127.0.0.1:6379".parse::<SocketAddr>().unwrap()]
+        );
     }
 
     #[test]

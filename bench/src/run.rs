@@ -86,6 +86,7 @@ fn phase(
     board: &Arc<Board>,
 ) -> Result<u64, String> {
     let origin = Instant::now();
+    let shared = Arc::new(options.clone());
     std::thread::scope(|scope| {
         let mut handles = Vec::new();
         for (number, worker) in workers.iter_mut().enumerate() {
@@ -95,7 +96,7 @@ fn phase(
             };
             let (pace, recorder) = driver::schedule(options, number, board, limits);
             let task = Task {
-                options,
+                options: shared.clone(),
                 generator,
                 pace,
                 recorder,

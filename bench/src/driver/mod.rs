@@ -5,6 +5,8 @@
 
 pub mod stream;
 
+pub mod quoin;
+
 pub mod redis;
 
 #[cfg(feature = "etcd")]
@@ -19,9 +21,9 @@ use crate::record::{Board, Recorder};
 use crate::workload::Generator;
 
 /// What one worker works on.
-pub struct Task<'a> {
+pub struct Task {
     /// The whole load.
-    pub options: &'a Options,
+    pub options: Arc<Options>,
     /// Its requests.
     pub generator: Generator,
     /// When it sends them.
@@ -32,7 +34,7 @@ pub struct Task<'a> {
     pub origin: Instant,
 }
 
-impl Task<'_> {
+impl Task {
     /// Nanoseconds since the run began.
     pub fn now(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
@@ -51,13 +53,15 @@ pub enum Phase {
 /// One connected worker, ready to run phases.
 pub trait Worker: Send {
     /// Sends what the task asks for until its pace is over and all answers have come.
-    fn run(&mut self, task: Task<'_>, phase: Phase) -> Result<(), String>;
+    fn run(&mut self, task: Task, phase: Phase) -> Result<(), String>;
 }
 
 /// Connects the worker with that number.
 pub fn connect(options: &Options, worker: usize) -> Result<Box<dyn Worker>, String> {
     match options.target {
-        Target::Quoin => Err("not yet".into()),
+        Target::Quoin => Ok(Box::new(stream::Stream::<quoin::Native>::connect(
+            options, worker,
+        )?)),
         Target::Redis => Ok(Box::new(stream::Stream::<redis::Resp>::connect(
             options, worker,
         )?)),

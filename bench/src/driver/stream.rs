@@ -40,7 +40,7 @@ pub trait Codec: Default + Send {
     }
 
     /// Puts a request at the end of `out`; its answer will carry `id`.
-    fn encode(&mut self, id: u32, op: &Op<'_>, out: &mut Vec<u8>);
+    fn encode(&mut self, id: u32, op: &Op<'_>, out: &mut Vec<u8>) -> Result<(), String>;
 
     /// Takes the complete answers at the front of `input`; returns their length.
     fn decode(
@@ -243,8 +243,8 @@ impl<C: Codec> Connection<C> {
 }
 
 /// The state of one phase.
-struct Phased<'t, 's, C> {
-    task: Task<'t>,
+struct Phased<'s, C> {
+    task: Task,
     connections: &'s mut [Connection<C>],
     /// Connections that can take a request.
     ready: VecDeque<usize>,
@@ -256,7 +256,7 @@ struct Phased<'t, 's, C> {
 }
 
 impl<C: Codec> Worker for Stream<C> {
-    fn run(&mut self, task: Task<'_>, phase: Phase) -> Result<(), String> {
+    fn run(&mut self, task: Task, phase: Phase) -> Result<(), String> {
         sharpen_timers();
         let depth = match phase {
             Phase::Load => task.options.in_flight,
@@ -292,13 +292,13 @@ impl<C: Codec> Worker for Stream<C> {
     }
 }
 
-impl<C: Codec> Phased<'_, '_, C> {
+impl<C: Codec> Phased<'_, C> {
     fn run(&mut self, poll: &mut Poll) -> Result<(), String> {
         let mut woken = Vec::new();
         loop {
             let now = self.task.now();
             self.task.recorder.turn(now);
-            self.send(now);
+            self.send(now)?;
             if self.task.pace.over(now) && self.in_flight == 0 || self.alive == 0 {
                 break;
             }
@@ -344,7 +344,7 @@ impl<C: Codec> Phased<'_, '_, C> {
     }
 
     /// Hands out all requests that may be sent now, and writes each connection's once.
-    fn send(&mut self, now: u64) {
+    fn send(&mut self, now: u64) -> Result<(), String> {
         let open = self.task.options.rate.is_some();
         while let Some(&number) = self.ready.front() {
             let connection = &mut self.connections[number];
@@ -361,7 +361,7 @@ impl<C: Codec> Phased<'_, '_, C> {
             };
             connection.started[slot as usize] = start;
             let op = self.task.generator.next();
-            connection.codec.encode(slot, &op, &mut connection.out);
+            connection.codec.encode(slot, &op, &mut connection.out)?;
             self.in_flight += 1;
             if !connection.dirty {
                 connection.dirty = true;
@@ -384,6 +384,7 @@ impl<C: Codec> Phased<'_, '_, C> {
             }
         }
         self.dirty = dirty;
+        Ok(())
     }
 
     fn receive(&mut self, number: usize, now: u64) {
