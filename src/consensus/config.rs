@@ -66,7 +66,9 @@ impl CoreConfig {
             // Leases would trust clocks.
             read_only_option: ReadOnlyOption::Safe,
             skip_bcast_commit: false,
-            batch_append: true,
+            // Joins entries to an earlier message that has none without looking whether they
+            // follow its position: the receiver would be sent a gap.
+            batch_append: false,
             // The crate counts an entry's data alone, and drops what would exceed the bound; the
             // core refuses before, so that this one is never what decides.
             max_uncommitted_size: self.max_uncommitted_bytes.saturating_mul(2),

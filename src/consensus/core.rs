@@ -220,6 +220,7 @@ impl Core {
             members: &self.members,
             term: raft.term,
             leader: raft.leader_id,
+            leads: raft.state == StateRole::Leader,
             last: raft.raft_log.last_index(),
         };
         let message = gateway::check(message, view)?;
@@ -310,8 +311,21 @@ impl Core {
         {
             self.members = confchange::members(&conf_state);
             self.conf_state = conf_state;
+            // The crate would let a leader that is no member any more lead on.
+            if self.role() == Role::Leader && !self.votes() {
+                let term = self.node.raft.term;
+                self.node.raft.become_follower(term, raft::INVALID_ID);
+                self.redraw_time_out();
+            }
         }
         confchange::encode_conf_state(&self.conf_state)
+    }
+
+    /// Hands leadership to another voter, when that one has caught up; if it does not within an
+    /// election time-out, this member leads on. Meanwhile proposals are refused.
+    pub fn transfer_leader(&mut self, to: u64) {
+        self.node.transfer_leader(to);
+        self.redraw_time_out();
     }
 
     /// Asks the quorum for the point from which reads are linearizable; the answer comes as a
@@ -463,6 +477,12 @@ impl Core {
     /// No other member votes.
     pub fn is_sole_voter(&self) -> bool {
         self.conf_state.voters == [self.config.member] && self.conf_state.voters_outgoing.is_empty()
+    }
+
+    /// This member votes.
+    pub fn votes(&self) -> bool {
+        let me = self.config.member;
+        self.conf_state.voters.contains(&me) || self.conf_state.voters_outgoing.contains(&me)
     }
 
     /// All members, in whatever role.

@@ -98,8 +98,18 @@ pub struct View<'a> {
     pub term: u64,
     /// The leader it follows; 0 if none.
     pub leader: u64,
+    /// It leads.
+    pub leads: bool,
     /// The index of its log's last entry.
     pub last: u64,
+}
+
+impl View<'_> {
+    /// A message of this term answers what this member has sent as its leader. (After a crash
+    /// an answer may find a member that does not lead, and whose log is shorter than it was.)
+    fn answers_us(&self, m: &Message) -> bool {
+        self.leads && m.term == self.term
+    }
 }
 
 /// Accepts a message as one that the crate can take.
@@ -180,7 +190,7 @@ fn check_shape(m: &Message, view: View<'_>) -> Result<(), PeerError> {
         MessageType::MsgAppendResponse => {
             check_commit(m, view)?;
             let request = m.request_snapshot;
-            if m.term >= view.term && (m.index > view.last || request > view.last) {
+            if view.answers_us(m) && (m.index > view.last || request > view.last) {
                 return Err(PeerError::BadNumber("index"));
             }
             Ok(())
@@ -213,7 +223,7 @@ fn check_shape(m: &Message, view: View<'_>) -> Result<(), PeerError> {
 }
 
 fn check_commit(m: &Message, view: View<'_>) -> Result<(), PeerError> {
-    if m.term == view.term && m.commit > view.last {
+    if view.answers_us(m) && m.commit > view.last {
         return Err(PeerError::CommitBeyondLog {
             commit: m.commit,
             last: view.last,
@@ -276,6 +286,7 @@ mod tests {
         members: &[1, 2, 3],
         term: 5,
         leader: 2,
+        leads: false,
         last: 20,
     };
 
@@ -454,11 +465,29 @@ mod tests {
 
     #[test]
     fn acknowledgements_stay_within_the_log() {
+        let verdict = |m: &Message, leads| {
+            let view = View {
+                leads,
+                leader: 1,
+                ..VIEW
+            };
+            check(
+                PeerMessage {
+                    cluster: 77,
+                    message: m.clone(),
+                },
+                view,
+            )
+        };
         let mut m = message(MessageType::MsgAppendResponse);
         m.index = 20;
-        assert!(verdict(m.clone()).is_ok());
+        assert!(verdict(&m, true).is_ok());
         m.index = 21;
-        assert_eq!(verdict(m), Err(PeerError::BadNumber("index")));
+        assert_eq!(verdict(&m, true), Err(PeerError::BadNumber("index")));
+        assert!(
+            verdict(&m, false).is_ok(),
+            "this member has lost what it sent"
+        );
     }
 
     #[test]

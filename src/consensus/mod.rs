@@ -19,6 +19,9 @@ pub use self::core::{
 };
 pub use self::gateway::{PeerError, PeerMessage};
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 
 /// One durable write of the log.
