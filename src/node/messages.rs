@@ -26,6 +26,9 @@ pub enum OrderInput {
         /// As given in [`OrderOutput::Append`].
         number: u64,
     },
+    /// The log has no space for an append and holds it back (`true`) until a cut frees some; or it
+    /// has found space again (`false`).
+    LogFull(bool),
     /// A checkpoint is finished: durable, or given up because the disk is full.
     Checkpointed(Box<quoin_storage::tree::CheckpointDone>),
     /// A message from another member, its frame decoded and nothing else checked yet.

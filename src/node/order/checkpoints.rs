@@ -39,7 +39,12 @@ impl Checkpoints {
             || self.entries >= config.entries
             || young_bytes >= config.young_bytes
             || now_ns.saturating_sub(self.began_ns) >= config.interval_ns;
-        reached && now_ns >= self.not_before_ns
+        reached && self.allowed(now_ns)
+    }
+
+    /// Whether one may begin, or must wait because the last has found no space.
+    pub fn allowed(&self, now_ns: u64) -> bool {
+        now_ns >= self.not_before_ns
     }
 
     /// When one will be due if nothing else happens.

@@ -1,18 +1,8 @@
 //! The batches of this member's fronts between acceptance and application.
 
-use crate::node::messages::{FrontId, ProposalBatch};
+use crate::node::messages::ProposalBatch;
 use crate::propose::command::BatchId;
-use bytes::Bytes;
 use std::collections::VecDeque;
-
-/// A batch that has been taken and not answered.
-#[derive(Debug)]
-pub(super) struct Flight {
-    pub front: FrontId,
-    pub sequence: u64,
-    pub count: u32,
-    pub bytes: Bytes,
-}
 
 /// All of them, with what they amount to. Batches are bounded here, so that whatever happens to
 /// the quorum, the memory that waits for it does not grow.
@@ -23,9 +13,9 @@ pub(super) struct Flights {
     bytes: usize,
     commands: usize,
     /// Taken in this turn; not yet proposed.
-    gathered: Vec<Flight>,
+    gathered: Vec<ProposalBatch>,
     /// Proposed, in the order of their entries in the log.
-    proposed: VecDeque<Flight>,
+    proposed: VecDeque<ProposalBatch>,
 }
 
 impl Flights {
@@ -46,32 +36,20 @@ impl Flights {
 
     /// Takes a batch, or gives it back if there are too many. With nothing in flight any batch
     /// is taken, whatever its size.
-    pub fn take(&mut self, batch: ProposalBatch) -> Result<(), Flight> {
-        let ProposalBatch {
-            front,
-            sequence,
-            count,
-            bytes,
-        } = batch;
-        let flight = Flight {
-            front,
-            sequence,
-            count,
-            bytes,
-        };
-        let full = self.bytes + flight.bytes.len() > self.max_bytes
-            || self.commands + flight.count as usize > self.max_commands;
+    pub fn take(&mut self, batch: ProposalBatch) -> Result<(), ProposalBatch> {
+        let full = self.bytes + batch.bytes.len() > self.max_bytes
+            || self.commands + batch.count as usize > self.max_commands;
         if full && !self.is_empty() {
-            return Err(flight);
+            return Err(batch);
         }
-        self.bytes += flight.bytes.len();
-        self.commands += flight.count as usize;
-        self.gathered.push(flight);
+        self.bytes += batch.bytes.len();
+        self.commands += batch.count as usize;
+        self.gathered.push(batch);
         Ok(())
     }
 
     /// What waits to be proposed.
-    pub fn gathered(&self) -> &[Flight] {
+    pub fn gathered(&self) -> &[ProposalBatch] {
         &self.gathered
     }
 
@@ -81,7 +59,7 @@ impl Flights {
     }
 
     /// Nothing gathered will enter the log.
-    pub fn refuse_gathered(&mut self, mut refused: impl FnMut(Flight)) {
+    pub fn refuse_gathered(&mut self, mut refused: impl FnMut(ProposalBatch)) {
         for flight in std::mem::take(&mut self.gathered) {
             self.forget(&flight);
             refused(flight);
@@ -90,8 +68,9 @@ impl Flights {
 
     /// A batch of this member and this run is being applied: whether its commands still wait
     /// for answers. Those proposed before it and not applied never will be: they are `lost`.
-    pub fn applied(&mut self, id: BatchId, mut lost: impl FnMut(Flight)) -> bool {
-        let same = |flight: &Flight| (flight.front.0, flight.sequence) == (id.front, id.sequence);
+    pub fn applied(&mut self, id: BatchId, mut lost: impl FnMut(ProposalBatch)) -> bool {
+        let same =
+            |flight: &ProposalBatch| (flight.front.0, flight.sequence) == (id.front, id.sequence);
         let Some(at) = self.proposed.iter().position(same) else {
             return false;
         };
@@ -109,14 +88,14 @@ impl Flights {
 
     /// Leadership is lost: what was proposed may or may not come to be applied. If it does, it
     /// finds nobody waiting.
-    pub fn lose_proposed(&mut self, mut lost: impl FnMut(Flight)) {
+    pub fn lose_proposed(&mut self, mut lost: impl FnMut(ProposalBatch)) {
         for flight in std::mem::take(&mut self.proposed) {
             self.forget(&flight);
             lost(flight);
         }
     }
 
-    fn forget(&mut self, flight: &Flight) {
+    fn forget(&mut self, flight: &ProposalBatch) {
         self.bytes -= flight.bytes.len();
         self.commands -= flight.count as usize;
     }
@@ -125,6 +104,7 @@ impl Flights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::messages::FrontId;
 
     fn batch(sequence: u64, len: usize) -> ProposalBatch {
         ProposalBatch {

@@ -21,17 +21,19 @@ pub use self::store::Durable;
 
 use self::applying::Applying;
 use self::checkpoints::Checkpoints;
-use self::flight::{Flight, Flights};
-use super::messages::{FrontId, FrontInput, OrderInput, OrderOutput, Outcome, Reply};
+use self::flight::Flights;
+use super::messages::{
+    FrontId, FrontInput, OrderInput, OrderOutput, Outcome, ProposalBatch, Reply,
+};
 use crate::api::Error;
-use crate::apply::{Applier, Failure};
+use crate::apply::{Applier, Failure, StoreTxn};
 use crate::consensus::confchange::{decode_conf_state, voters};
 use crate::consensus::{Core, Handled, LogEntry, ProposeError, Role, Start, StartError};
 use crate::propose::command::Batch;
 use crate::propose::reads::ReadBarriers;
 use crate::propose::waiters::WaiterId;
-use quoin_storage::log::HardState;
-use quoin_storage::mvcc::Meta;
+use quoin_storage::log::{self, HardState};
+use quoin_storage::mvcc::{self, Meta};
 
 /// What the log holds at start.
 #[derive(Debug, Default)]
@@ -44,6 +46,24 @@ pub struct RecoveredLog {
     pub base_term: u64,
     /// The entries.
     pub entries: Vec<LogEntry>,
+}
+
+impl From<log::Recovered> for RecoveredLog {
+    fn from(recovered: log::Recovered) -> RecoveredLog {
+        let entry = |entry: log::Entry| LogEntry {
+            index: entry.index,
+            term: entry.term,
+            kind: entry.kind,
+            data: entry.data.into(),
+            context: entry.context.into(),
+        };
+        RecoveredLog {
+            hard_state: recovered.hard_state,
+            base_index: recovered.base_index,
+            base_term: recovered.base_term,
+            entries: recovered.entries.into_iter().map(entry).collect(),
+        }
+    }
 }
 
 /// When the order actor wants its next turn if no input comes before.
@@ -84,6 +104,8 @@ pub struct Order<S: Durable> {
     cut: u64,
     /// Compaction found no space: not before this.
     purge_at_ns: u64,
+    /// An append is held back for want of space.
+    log_full: bool,
     /// Since when the node drains.
     draining: Option<u64>,
     drained: bool,
@@ -136,6 +158,7 @@ impl<S: Durable> Order<S> {
             last_tick_ns: now_ns,
             cut: log.base_index,
             purge_at_ns: 0,
+            log_full: false,
             draining: None,
             drained: false,
             failed: false,
@@ -150,25 +173,14 @@ impl<S: Durable> Order<S> {
             return;
         }
         match input {
-            OrderInput::Propose(batch) => {
-                if self.draining.is_some() {
-                    let flight = Flight {
-                        front: batch.front,
-                        sequence: batch.sequence,
-                        count: batch.count,
-                        bytes: batch.bytes,
-                    };
-                    self.refuse(&flight, Error::Stopped);
-                } else if let Err(flight) = self.flights.take(batch) {
-                    self.refuse(&flight, Error::TooManyRequests);
-                }
-            }
+            OrderInput::Propose(batch) => self.admit(batch),
             OrderInput::ReadBarrier { front, token } => {
                 if !self.reads.push((front, token)) {
                     out.push(read_ready(front, token, false));
                 }
             }
             OrderInput::Appended { number } => self.core.persisted(number, &mut self.handled),
+            OrderInput::LogFull(full) => self.log_full = full,
             OrderInput::Checkpointed(done) => {
                 if !self.applier.store_mut().checkpointed(*done) {
                     self.checkpoints.failed(now_ns);
@@ -198,7 +210,7 @@ impl<S: Durable> Order<S> {
         self.propose();
         self.collect(out);
         self.notice_leadership(out);
-        if let Err(fatal) = self.apply(now_ns) {
+        if let Err(fatal) = self.work(now_ns, out) {
             self.failed = true;
             out.push(OrderOutput::Fatal(Box::new(fatal)));
             return Next {
@@ -206,14 +218,37 @@ impl<S: Durable> Order<S> {
                 at_ns: u64::MAX,
             };
         }
+        self.drain(now_ns, out);
+        self.next(now_ns)
+    }
+
+    fn work(&mut self, now_ns: u64, out: &mut Vec<OrderOutput>) -> Result<(), Fatal> {
+        self.apply(now_ns)?;
         self.tell_fronts(out);
         self.send_replies(out);
         self.serve_reads(now_ns, out);
         // What applying and asking has brought about leaves in this turn too.
         self.collect(out);
-        self.checkpoint(now_ns, out);
-        self.drain(now_ns, out);
-        self.next(now_ns)
+        self.checkpoint(now_ns, out)
+    }
+
+    fn admit(&mut self, batch: ProposalBatch) {
+        let refused = if self.draining.is_some() {
+            Err((batch, Error::Stopped))
+        } else if self.log_full {
+            Err((batch, Error::NoSpace))
+        } else {
+            let taken = self.flights.take(batch);
+            taken.map_err(|batch| (batch, Error::TooManyRequests))
+        };
+        if let Err((batch, error)) = refused {
+            refuse(
+                &mut self.replies,
+                &batch,
+                self.applier.meta().revision,
+                error,
+            );
+        }
     }
 
     fn tick(&mut self, now_ns: u64) {
@@ -378,28 +413,53 @@ impl<S: Durable> Order<S> {
         });
     }
 
-    fn checkpoint(&mut self, now_ns: u64, out: &mut Vec<OrderOutput>) {
-        let store = self.applier.store_mut();
-        if store.checkpointing() || !store.changed() {
-            return;
+    fn checkpoint(&mut self, now_ns: u64, out: &mut Vec<OrderOutput>) -> Result<(), Fatal> {
+        let store = self.applier.store();
+        if store.checkpointing() {
+            return Ok(());
+        }
+        // A log that is full is waiting for a cut, and a cut follows the older of two
+        // checkpoints: make one even if nothing has changed since the last.
+        let relief = self.log_full && self.safe_index() < self.applier.meta().applied_index;
+        if !store.changed() && !relief {
+            return Ok(());
         }
         let last = self.draining.is_some() && self.flights.is_empty();
-        if (last || self.checkpoints.due(now_ns, store.young_bytes()))
-            && let Some(job) = store.checkpoint()
-        {
+        if !last && !relief && !self.checkpoints.due(now_ns, store.young_bytes()) {
+            return Ok(());
+        }
+        if !self.checkpoints.allowed(now_ns) {
+            return Ok(());
+        }
+        if !store.changed() {
+            self.touch()?;
+        }
+        if let Some(job) = self.applier.store_mut().checkpoint() {
             self.checkpoints.begin(now_ns);
             out.push(OrderOutput::Checkpoint(Box::new(job)));
         }
+        Ok(())
+    }
+
+    /// Commits the state once more as it is.
+    fn touch(&mut self) -> Result<(), Fatal> {
+        let store = self.applier.store_mut();
+        let user = store.user().to_vec();
+        let committed = store.begin().commit(&user);
+        committed.map_err(|error| Fatal::Store(mvcc::Error::from(error).into()))
+    }
+
+    /// What the log may forget: what the oldest state covers to which the tree may fall back.
+    fn safe_index(&self) -> u64 {
+        // The blob is our own of an earlier commit, read back by the tree under its checksum.
+        Meta::decode(self.applier.store().safe_user()).map_or(0, |meta| meta.applied_index)
     }
 
     fn cut_log(&mut self, out: &mut Vec<OrderOutput>) {
-        // The blob is our own of an earlier commit, read back by the tree under its checksum.
-        let Ok(safe) = Meta::decode(self.applier.store().safe_user()) else {
-            return;
-        };
-        if safe.applied_index > self.cut {
-            self.cut = safe.applied_index;
-            out.push(OrderOutput::CutLog { index: self.cut });
+        let safe = self.safe_index();
+        if safe > self.cut {
+            self.cut = safe;
+            out.push(OrderOutput::CutLog { index: safe });
         }
     }
 
@@ -447,11 +507,6 @@ impl<S: Durable> Order<S> {
         }
     }
 
-    fn refuse(&mut self, flight: &Flight, error: Error) {
-        let revision = self.applier.meta().revision;
-        refuse(&mut self.replies, flight, revision, error);
-    }
-
     /// Consensus, to look at.
     pub fn core(&self) -> &Core {
         &self.core
@@ -468,7 +523,7 @@ fn read_ready(front: FrontId, token: u64, ok: bool) -> OrderOutput {
 }
 
 /// Answers every command of a batch with the same error.
-fn refuse(replies: &mut [Vec<Reply>], flight: &Flight, revision: i64, error: Error) {
+fn refuse(replies: &mut [Vec<Reply>], flight: &ProposalBatch, revision: i64, error: Error) {
     let Some(replies) = replies.get_mut(usize::from(flight.front.0)) else {
         return;
     };

@@ -1,7 +1,7 @@
 //! What the order actor asks of the store beside transactions.
 
 use crate::apply::Store;
-use quoin_storage::tree::{CheckpointDone, CheckpointJob};
+use quoin_storage::tree::{CheckpointDone, CheckpointJob, Writer};
 
 /// A store that checkpoints make durable: the tree.
 pub trait Durable: Store {
@@ -19,4 +19,30 @@ pub trait Durable: Store {
     /// What the oldest state to which a damaged file may fall back said of itself: what that one
     /// covers the log may forget, and no more.
     fn safe_user(&self) -> &[u8];
+}
+
+impl Durable for Writer {
+    fn checkpoint(&mut self) -> Option<CheckpointJob> {
+        Writer::checkpoint(self)
+    }
+
+    fn checkpointed(&mut self, done: CheckpointDone) -> bool {
+        Writer::checkpointed(self, done)
+    }
+
+    fn changed(&self) -> bool {
+        Writer::changed(self)
+    }
+
+    fn checkpointing(&self) -> bool {
+        Writer::checkpointing(self)
+    }
+
+    fn young_bytes(&self) -> u64 {
+        Writer::young_bytes(self)
+    }
+
+    fn safe_user(&self) -> &[u8] {
+        Writer::safe_user(self)
+    }
 }
