@@ -129,6 +129,11 @@ impl Map {
         Map { start, len }
     }
 
+    /// Where the range starts, as a number: to tell whether a fault lies inside.
+    pub fn address(&self) -> usize {
+        self.start as usize
+    }
+
     /// Size of the address range in bytes (not of the file).
     pub fn reserve(&self) -> usize {
         self.len
