@@ -48,10 +48,20 @@ pub const OUTPUT_BYTES_PER_FRONT: usize = 512 * MIB;
 pub const RESPONSE_BYTES_MAX: usize = 256 * MIB;
 /// From connecting to a complete preamble.
 pub const PREAMBLE_DEADLINE_MS: u64 = 5_000;
-/// From the first byte of a frame until some byte of it must have followed.
+/// From the first byte of a frame to its last.
 pub const FRAME_DEADLINE_MS: u64 = 30_000;
 /// A client that takes nothing for so long while answers wait is closed.
 pub const STALLED_READER_DEADLINE_MS: u64 = 30_000;
+/// How long a connection that is closed from this side waits for the client to close, too.
+pub const CLOSE_DEADLINE_MS: u64 = 2_000;
+/// Bytes of unfinished frames of one front; beyond it connections in the middle of a large frame
+/// are closed.
+pub const INPUT_BYTES_PER_FRONT: usize = 256 * MIB;
+/// What one connection is served before others have their turn, in requests; 4 KiB of request or
+/// 256 bytes of answer count as one more.
+pub const TURN_COST: usize = 256;
+/// Events of one turn that are told to the operator.
+pub const NOTICES_PER_TURN: usize = 16;
 /// How often deadlines are looked at.
 pub const DEADLINE_SCAN_MS: u64 = 250;
 /// Buffers that a front keeps for reuse, and the largest one that it keeps.
@@ -82,6 +92,16 @@ pub const HEARTBEAT_MS_DEFAULT: u64 = 100;
 pub const ELECTION_MS_DEFAULT: u64 = 1_000;
 /// The largest `--election-timeout`, as in etcd.
 pub const ELECTION_MS_CEILING: u64 = 50_000;
+/// How often the actors are told that time passes.
+pub const TICK_MS: u64 = 25;
+/// A tick that is later than this is told to the operator.
+pub const LATE_TICK_MS: u64 = 500;
+/// After so long without work the log confirms its newest write.
+pub const LOG_QUIET_MS: u64 = 5;
+/// How often the log tries again while the disk is full.
+pub const LOG_RETRY_MS: u64 = 100;
+/// How long a client may take to read its last answers when the server stops.
+pub const STOP_CLIENTS_MS: u64 = 5_000;
 /// How long a graceful stop may take before the process gives up.
 pub const STOP_DEADLINE_MS: u64 = 30_000;
 
@@ -89,8 +109,6 @@ pub const STOP_DEADLINE_MS: u64 = 30_000;
 
 /// Default of `--quota-backend-bytes` (given as 0), as in etcd.
 pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
-/// Default of `--snapshot-count`: log entries after which a checkpoint is due at the latest.
-pub const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
 
 // A front that is at one connection's limits still serves others.
 const _: () = assert!(REQUESTS_PER_CONNECTION * 8 <= REQUESTS_PER_FRONT);

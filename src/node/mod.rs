@@ -5,4 +5,6 @@
 
 pub mod messages;
 
+pub mod front;
+
 pub mod order;

@@ -1,0 +1,394 @@
+//! The front actor: clients' bytes in, answers and proposals out.
+//!
+//! It keeps its connections in a slab and knows no socket and no clock: bytes that arrived are
+//! handed in with the time, bytes to send lie ready per connection, and the runtime moves both.
+//! Reads are served at once from a pinned root; writes gather in the turn's batch for the order
+//! actor, whose answers come back by waiter.
+//!
+//! Every bound is kept here. A connection over its own bounds is not read until its answers have
+//! left (back-pressure); a request over the bounds of the whole front is refused.
+#![forbid(unsafe_code)]
+
+mod connection;
+
+mod desk;
+
+#[cfg(test)]
+mod tests;
+
+use crate::api;
+use crate::limits;
+use crate::node::messages::{FrontId, FrontInput, Outcome, ProposalBatch, Reply};
+use crate::wire::{self, HelloStatus, ServerHello, Sniff};
+use connection::{Connection, Phase};
+use desk::Desk;
+use quoin_storage::tree::Reader;
+use slab::Slab;
+
+pub use connection::ConnectionId;
+
+/// Who this front is, and its member's limits.
+#[derive(Debug, Clone)]
+pub struct FrontConfig {
+    /// Which of the node's fronts.
+    pub front: FrontId,
+    /// For the headers of answers.
+    pub cluster_id: u64,
+    /// For the headers of answers.
+    pub member_id: u64,
+    /// The boot epoch of this run.
+    pub boot: u64,
+    /// What a request may hold.
+    pub limits: crate::apply::validate::Limits,
+    /// The product's version, for whoever asks.
+    pub version: &'static str,
+}
+
+/// What the runtime has to do with a connection's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Keep it.
+    Open,
+    /// All is said: close the sending half, and go on discarding what comes.
+    Finish,
+    /// Close it and call [`Front::disconnect`].
+    Over,
+}
+
+/// Something an operator may want to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// A client spoke another protocol.
+    NotNative(Sniff),
+    /// A client broke the protocol.
+    Malformed(wire::Malformed),
+    /// A client kept a deadline waiting; the text says which.
+    TooSlow(&'static str),
+    /// A stored page could not be trusted while a read was served.
+    Corrupt,
+}
+
+/// See the module.
+pub struct Front {
+    connections: Slab<Connection>,
+    reader: Reader,
+    desk: Desk,
+    generation: u32,
+    next_scan_ns: u64,
+}
+
+impl Front {
+    /// A front that reads through `reader`.
+    pub fn new(config: FrontConfig, reader: Reader, now_ns: u64) -> Front {
+        Front {
+            connections: Slab::new(),
+            reader,
+            desk: Desk::new(config, now_ns),
+            generation: 0,
+            next_scan_ns: now_ns,
+        }
+    }
+
+    /// Takes a new connection; `None` if there are too many: close it.
+    pub fn connect(&mut self, now_ns: u64) -> Option<ConnectionId> {
+        if self.connections.len() >= limits::CONNECTIONS_PER_FRONT {
+            return None;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let slot = self.connections.insert(Connection::new(generation, now_ns));
+        Some(ConnectionId::new(slot, generation))
+    }
+
+    /// Forgets a connection. Its writes go on; their answers find nobody.
+    pub fn disconnect(&mut self, id: ConnectionId) {
+        if self.get(id).is_some() {
+            let connection = self.connections.remove(id.slot());
+            self.desk.forget(connection);
+        }
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        let connection = self.connections.get(id.slot())?;
+        (connection.generation == id.generation()).then_some(connection)
+    }
+
+    /// Takes bytes that a client sent.
+    pub fn received(&mut self, id: ConnectionId, bytes: &[u8], now_ns: u64) {
+        let Front {
+            connections,
+            reader,
+            desk,
+            ..
+        } = self;
+        let Some(connection) = find(connections, id) else {
+            return;
+        };
+        match connection.phase {
+            Phase::Closing => {}
+            Phase::Greeting => greet(desk, connection, id, reader, bytes, now_ns),
+            Phase::Serving => desk.take_input(connection, id, reader, bytes, now_ns),
+        }
+    }
+
+    /// The client will send nothing more.
+    pub fn input_over(&mut self, id: ConnectionId) {
+        if let Some(connection) = find(&mut self.connections, id) {
+            connection.input_over = true;
+            self.desk.touch(connection, id);
+        }
+    }
+
+    /// Whether the socket should be read now.
+    pub fn wants_input(&self, id: ConnectionId) -> bool {
+        match self.get(id) {
+            Some(connection) if connection.phase == Phase::Closing => !connection.input_over,
+            Some(connection) => !connection.input_over && !connection.held && !connection.is_full(),
+            None => false,
+        }
+    }
+
+    /// The bytes to send.
+    pub fn output(&self, id: ConnectionId) -> &[u8] {
+        self.get(id).map_or(&[], Connection::unsent)
+    }
+
+    /// So many bytes of [`Front::output`] were sent.
+    pub fn wrote(&mut self, id: ConnectionId, count: usize, now_ns: u64) {
+        if let Some(connection) = find(&mut self.connections, id) {
+            self.desk.wrote(connection, id, count, now_ns);
+        }
+    }
+
+    /// What to do with the socket, once [`Front::output`] is empty.
+    pub fn verdict(&self, id: ConnectionId) -> Verdict {
+        self.get(id).map_or(Verdict::Over, Connection::verdict)
+    }
+
+    /// Takes what the order actor says.
+    pub fn step(&mut self, input: FrontInput, now_ns: u64) {
+        match input {
+            FrontInput::Replies(replies) => {
+                for reply in replies {
+                    self.reply(reply, now_ns);
+                }
+            }
+            FrontInput::ReadReady { token, ok } => self.serve_held_reads(token, ok, now_ns),
+            FrontInput::LocalReads(local) => self.desk.local_reads = local,
+            FrontInput::Term { term, .. } => self.desk.header.raft_term = term,
+        }
+    }
+
+    fn reply(&mut self, reply: Reply, now_ns: u64) {
+        // Whoever timed out was answered then.
+        let Some(waiter) = self.desk.waiters.take(reply.waiter) else {
+            return;
+        };
+        self.desk.request_bytes -= waiter.bytes;
+        let revision = match &reply.outcome {
+            Outcome::Put { revision }
+            | Outcome::Done { revision, .. }
+            | Outcome::Failed { revision, .. } => *revision,
+        };
+        let header = self.desk.header_at(revision);
+        let Some(connection) = find(&mut self.connections, waiter.connection) else {
+            return;
+        };
+        self.desk
+            .answered(connection, waiter.connection, waiter.bytes);
+        let before = connection.output.len();
+        self.desk.ready_output(connection, now_ns);
+        let out = &mut connection.output;
+        match reply.outcome {
+            Outcome::Put { .. } => wire::encode_put_reply(&header, waiter.request, out),
+            Outcome::Done { response, .. } => {
+                if wire::encode_response(&header, &response, waiter.request, out).is_err() {
+                    wire::encode_error(&header, api::Error::TooManyRequests, waiter.request, out);
+                }
+            }
+            Outcome::Failed { error, .. } => {
+                wire::encode_error(&header, error, waiter.request, out);
+            }
+        }
+        self.desk.output_bytes += connection.output.len() - before;
+        self.desk.touch(connection, waiter.connection);
+    }
+
+    fn serve_held_reads(&mut self, token: u64, ok: bool, now_ns: u64) {
+        let Front {
+            connections,
+            reader,
+            desk,
+            ..
+        } = self;
+        for held in desk.held_of(token) {
+            let Some(waiter) = desk.waiters.take(held.waiter) else {
+                continue;
+            };
+            desk.request_bytes -= waiter.bytes;
+            if let Some(connection) = find(connections, waiter.connection) {
+                desk.answered(connection, waiter.connection, waiter.bytes);
+                desk.serve_held(connection, &waiter, &held, reader, ok, now_ns);
+            }
+        }
+    }
+
+    /// Serves connections that had to pause and may go on. Called once per turn.
+    pub fn resume(&mut self, now_ns: u64) {
+        let Front {
+            connections,
+            reader,
+            desk,
+            ..
+        } = self;
+        for id in desk.take_resumable() {
+            if let Some(connection) = find(connections, id) {
+                desk.resume(connection, id, reader, now_ns);
+            }
+        }
+    }
+
+    /// The next batch of writes to propose; `None` if no more have gathered.
+    pub fn take_batch(&mut self) -> Option<ProposalBatch> {
+        self.desk.take_batch()
+    }
+
+    /// The token under which reads gathered since the last call wait for
+    /// [`FrontInput::ReadReady`]; `None` if none did.
+    pub fn take_barrier(&mut self) -> Option<u64> {
+        self.desk.take_barrier()
+    }
+
+    /// Whether a turn would find something to do.
+    pub fn has_work(&self) -> bool {
+        self.desk.has_work()
+    }
+
+    /// Moves the connections that the runtime should look at to the end of `into`.
+    pub fn take_touched(&mut self, into: &mut Vec<ConnectionId>) {
+        let Front {
+            connections, desk, ..
+        } = self;
+        for id in desk.touched.drain(..) {
+            if let Some(connection) = find(connections, id) {
+                connection.touched = false;
+                into.push(id);
+            }
+        }
+    }
+
+    /// What happened since the last call; a bounded sample.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.desk.notices)
+    }
+
+    /// Requests that wait for an answer, and bytes of answers that wait for their client.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.desk.waiters.len(), self.desk.output_bytes)
+    }
+
+    /// After [`Front::stop`]: nobody waits for anything any more.
+    pub fn is_quiet(&self) -> bool {
+        self.desk.waiters.is_empty() && self.desk.output_bytes == 0
+    }
+
+    /// Looks at the deadlines.
+    pub fn tick(&mut self, now_ns: u64) {
+        let Front {
+            connections, desk, ..
+        } = self;
+        desk.expire(now_ns, |desk, waiter| {
+            if let Some(connection) = find(connections, waiter.connection) {
+                desk.answered(connection, waiter.connection, waiter.bytes);
+                let error = api::Error::Timeout;
+                desk.refuse(connection, waiter.connection, waiter.request, error, now_ns);
+            }
+        });
+        if now_ns < self.next_scan_ns {
+            return;
+        }
+        self.next_scan_ns = now_ns + limits::DEADLINE_SCAN_MS * 1_000_000;
+        for (slot, connection) in connections.iter_mut() {
+            if let Some(what) = connection.overdue(now_ns) {
+                let id = ConnectionId::new(slot, connection.generation);
+                connection.abandon();
+                desk.touch(connection, id);
+                desk.notice(Notice::TooSlow(what));
+            }
+        }
+    }
+
+    /// Serves nothing new from now on; what waits is still answered, and connections end as
+    /// they fall silent.
+    pub fn stop(&mut self, now_ns: u64) {
+        self.desk.stopping = true;
+        for (slot, connection) in &mut self.connections {
+            let id = ConnectionId::new(slot, connection.generation);
+            self.desk.end_input(connection, now_ns);
+            self.desk.touch(connection, id);
+        }
+    }
+}
+
+fn find(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut Connection> {
+    let connection = connections.get_mut(id.slot())?;
+    (connection.generation == id.generation()).then_some(connection)
+}
+
+/// Reads the first bytes of a connection; the rest of `bytes` is served.
+fn greet(
+    desk: &mut Desk,
+    connection: &mut Connection,
+    id: ConnectionId,
+    reader: &Reader,
+    bytes: &[u8],
+    now_ns: u64,
+) {
+    // Preambles are short: what is taken beyond them is put back by length.
+    let before = connection.input.len();
+    let taken = bytes.len().min(wire::CLIENT_PREAMBLE_BYTES.max(24));
+    connection.input.extend_from_slice(&bytes[..taken]);
+    desk.input_bytes += taken;
+    let sniffed = wire::sniff(&connection.input);
+    match sniffed {
+        Sniff::NeedMore => return,
+        Sniff::Native => {}
+        other => {
+            desk.say(connection, id, wire::refusal(other), now_ns);
+            desk.end_input(connection, now_ns);
+            desk.notice(Notice::NotNative(other));
+            return;
+        }
+    }
+    let status = match wire::read_client_preamble(&connection.input) {
+        Ok(None) => return,
+        Ok(Some(())) if desk.stopping => HelloStatus::Stopping,
+        Ok(Some(())) => HelloStatus::Accepted,
+        Err(malformed) => {
+            desk.notice(Notice::Malformed(malformed));
+            wire::refused_status(malformed)
+        }
+    };
+    let hello = wire::server_preamble(&ServerHello {
+        status,
+        frame_bytes_max: u32::try_from(desk.frame_bytes_max()).unwrap_or(u32::MAX),
+        in_flight_max: limits::REQUESTS_PER_CONNECTION as u32,
+        cluster_id: desk.header.cluster_id,
+        member_id: desk.header.member_id,
+    });
+    desk.say(connection, id, &hello, now_ns);
+    if status != HelloStatus::Accepted {
+        desk.end_input(connection, now_ns);
+        return;
+    }
+    desk.input_bytes -= connection.input.len();
+    connection.input = Vec::new();
+    connection.phase = Phase::Serving;
+    let used = wire::CLIENT_PREAMBLE_BYTES - before;
+    desk.take_input(connection, id, reader, &bytes[used..], now_ns);
+}

@@ -1,0 +1,158 @@
+//! What a front remembers of one connection: little, so that thousands may idle.
+#![forbid(unsafe_code)]
+
+use crate::limits;
+use crate::node::front::Verdict;
+
+/// Names a connection of one front; never reused for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    slot: u32,
+    generation: u32,
+}
+
+impl ConnectionId {
+    pub(super) fn new(slot: usize, generation: u32) -> ConnectionId {
+        ConnectionId {
+            // The slab holds at most CONNECTIONS_PER_FRONT.
+            slot: slot as u32,
+            generation,
+        }
+    }
+
+    /// Its place among the front's connections; small, and free again after it is gone.
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+
+    pub(super) fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The preamble is not complete.
+    Greeting,
+    /// Requests are served.
+    Serving,
+    /// Nothing is served any more; what waits is still answered.
+    Closing,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub generation: u32,
+    pub phase: Phase,
+    /// Received and not yet used: the beginning of a frame, or whole frames while `held`.
+    pub input: Vec<u8>,
+    /// When the phase, or the frame in `input`, began.
+    pub since_ns: u64,
+    /// Serving stopped at a bound, with whole frames possibly in `input`.
+    pub held: bool,
+    /// It stands in the list of those that may go on.
+    pub resumable: bool,
+    /// The client has closed its sending half.
+    pub input_over: bool,
+    /// To send; the first `sent` bytes are gone.
+    pub output: Vec<u8>,
+    pub sent: usize,
+    /// When the client last took something, or when there was first something to take.
+    pub output_since_ns: u64,
+    /// Requests without an answer, and their bytes.
+    pub in_flight: usize,
+    pub in_flight_bytes: usize,
+    /// It stands in the list of those that the runtime should look at.
+    pub touched: bool,
+    /// The client broke a deadline: nothing is sent or waited for any more.
+    pub abandoned: bool,
+}
+
+impl Connection {
+    pub fn new(generation: u32, now_ns: u64) -> Connection {
+        Connection {
+            generation,
+            phase: Phase::Greeting,
+            input: Vec::new(),
+            since_ns: now_ns,
+            held: false,
+            resumable: false,
+            input_over: false,
+            output: Vec::new(),
+            sent: 0,
+            output_since_ns: now_ns,
+            in_flight: 0,
+            in_flight_bytes: 0,
+            touched: false,
+            abandoned: false,
+        }
+    }
+
+    /// It has as much under way as it may have.
+    pub fn is_full(&self) -> bool {
+        self.in_flight >= limits::REQUESTS_PER_CONNECTION
+            || self.in_flight_bytes >= limits::REQUEST_BYTES_PER_CONNECTION
+            || self.output.len() - self.sent >= limits::OUTPUT_BYTES_PER_CONNECTION
+    }
+
+    pub fn unsent(&self) -> &[u8] {
+        &self.output[self.sent..]
+    }
+
+    /// Serves nothing more.
+    pub fn close(&mut self, now_ns: u64) {
+        self.phase = Phase::Closing;
+        self.since_ns = now_ns;
+        self.held = false;
+        self.input = Vec::new();
+    }
+
+    /// Ends it now.
+    pub fn abandon(&mut self) {
+        self.phase = Phase::Closing;
+        self.abandoned = true;
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        if self.abandoned {
+            return Verdict::Over;
+        }
+        if self.in_flight > 0 || !self.unsent().is_empty() || self.held {
+            return Verdict::Open;
+        }
+        match (self.phase, self.input_over) {
+            (_, true) => Verdict::Over,
+            (Phase::Closing, false) => Verdict::Finish,
+            (_, false) => Verdict::Open,
+        }
+    }
+
+    /// The deadline that it has broken, if any.
+    pub fn overdue(&self, now_ns: u64) -> Option<&'static str> {
+        if self.abandoned {
+            return None;
+        }
+        let waited =
+            |since: u64, limit_ms: u64| now_ns.saturating_sub(since) > limit_ms * 1_000_000;
+        if !self.unsent().is_empty() {
+            return waited(self.output_since_ns, limits::STALLED_READER_DEADLINE_MS)
+                .then_some("answers were not taken");
+        }
+        match self.phase {
+            Phase::Greeting => waited(self.since_ns, limits::PREAMBLE_DEADLINE_MS)
+                .then_some("the preamble was not completed"),
+            Phase::Serving if !self.input.is_empty() && !self.held => {
+                waited(self.since_ns, limits::FRAME_DEADLINE_MS)
+                    .then_some("a frame was not completed")
+            }
+            Phase::Closing if self.in_flight == 0 => waited(
+                self.since_ns.max(self.output_since_ns),
+                limits::CLOSE_DEADLINE_MS,
+            )
+            .then_some("the connection was not closed"),
+            Phase::Serving | Phase::Closing => None,
+        }
+    }
+}
