@@ -4,7 +4,7 @@
 //! identity (60 bytes)
 //!  0  magic         8   "quoinid\n"
 //!  8  version       4   of the directory's format
-//! 12  reserved      4   zero
+//! 12  founded       4   1 once log and tree exist; until then they may be made anew
 //! 16  cluster id    8
 //! 24  member id     8
 //! 32  boot epoch    8   grows with each start; no two runs share one
@@ -46,6 +46,8 @@ pub struct Identity {
     pub boot_epoch: u64,
     /// Ties the log's segments to this directory.
     pub log_id: u64,
+    /// Log and tree have been made: should they be missing, they were lost.
+    pub founded: bool,
 }
 
 impl Identity {
@@ -53,6 +55,7 @@ impl Identity {
         let mut bytes = [0; IDENTITY_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&u32::from(self.founded).to_le_bytes());
         let numbers = [
             self.cluster_id,
             self.member_id,
@@ -87,6 +90,13 @@ impl Identity {
                 "it was written in format {version}, and this program reads {FORMAT_VERSION}"
             ));
         }
+        let founded = match bytes[12..16] {
+            [0, 0, 0, 0] => false,
+            [1, 0, 0, 0] => true,
+            _ => {
+                return Err("it says neither that the data was founded nor the opposite".to_owned());
+            }
+        };
         let number = |at: usize| {
             let mut raw = [0; 8];
             raw.copy_from_slice(&bytes[at..at + 8]);
@@ -97,6 +107,7 @@ impl Identity {
             member_id: number(24),
             boot_epoch: number(32),
             log_id: number(40),
+            founded,
         })
     }
 }
@@ -107,7 +118,6 @@ pub struct DataDir {
     path: PathBuf,
     /// Holds the lock.
     _lock: File,
-    new: bool,
 }
 
 impl DataDir {
@@ -146,18 +156,12 @@ impl DataDir {
         Ok(DataDir {
             path: path.to_owned(),
             _lock: directory,
-            new,
         })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Nothing has ever been stored here.
-    pub fn is_new(&self) -> bool {
-        self.new
     }
 
     /// Reads who lives here, or settles `newcomer` in a new directory, and makes this start's
@@ -176,6 +180,18 @@ impl DataDir {
         };
         disk.write_small(IDENTITY, &identity.encode())?;
         Ok(identity)
+    }
+
+    /// Notes that log and tree exist from now on.
+    pub fn found(&self, disk: &dyn Disk, identity: Identity) -> Result<(), StartError> {
+        if !identity.founded {
+            let founded = Identity {
+                founded: true,
+                ..identity
+            };
+            disk.write_small(IDENTITY, &founded.encode())?;
+        }
+        Ok(())
     }
 }
 
@@ -248,7 +264,7 @@ fn check_contents(path: &Path) -> Result<Vec<String>, StartError> {
 }
 
 fn is_ours(name: &str) -> bool {
-    name == IDENTITY || name == TREE || name.starts_with(LOG_PREFIX)
+    name.starts_with(TREE) || name.starts_with(LOG_PREFIX)
 }
 
 #[cfg(test)]
@@ -263,6 +279,7 @@ mod tests {
         member_id: 2,
         boot_epoch: 3,
         log_id: 4,
+        founded: true,
     };
 
     #[test]
@@ -282,7 +299,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a/b.etcd");
         let dir = DataDir::open(&path).unwrap();
-        assert!(dir.is_new());
+        assert_eq!(dir.path(), path);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         assert!(matches!(DataDir::open(&path), Err(StartError::Locked(_))));

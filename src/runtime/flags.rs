@@ -41,8 +41,8 @@ pub struct Config {
     pub request_bytes_max: usize,
     /// Operations in one transaction.
     pub txn_ops_max: usize,
-    /// Log entries between checkpoints, at most.
-    pub snapshot_count: u64,
+    /// Log entries between checkpoints, at most; `None` leaves it to bytes and time.
+    pub snapshot_count: Option<u64>,
     /// One Raft tick.
     pub heartbeat_ms: u64,
     /// Election time-out.
@@ -131,8 +131,8 @@ const SERVED: &[(&str, &str, &str)] = &[
     ("max-txn-ops", "128", "operations in one transaction"),
     (
         "snapshot-count",
-        "10000",
-        "log entries between checkpoints, at most",
+        "none",
+        "log entries between checkpoints, at most; bytes and time set them otherwise",
     ),
     (
         "heartbeat-interval",
@@ -427,9 +427,7 @@ impl Raw {
                 .request_bytes_max
                 .unwrap_or(limits::REQUEST_BYTES_DEFAULT),
             txn_ops_max: self.txn_ops_max.unwrap_or(limits::TXN_OPS_DEFAULT),
-            snapshot_count: self
-                .snapshot_count
-                .unwrap_or(limits::SNAPSHOT_COUNT_DEFAULT),
+            snapshot_count: self.snapshot_count,
             heartbeat_ms: self.heartbeat_ms.unwrap_or(limits::HEARTBEAT_MS_DEFAULT),
             election_ms: self.election_ms.unwrap_or(limits::ELECTION_MS_DEFAULT),
             log_level: self.log_level.unwrap_or(Level::Info),
@@ -448,7 +446,7 @@ fn check_ranges(config: &Config) -> Result<(), FlagError> {
             limits::REQUEST_BYTES_CEILING
         ));
     }
-    if config.txn_ops_max == 0 || config.snapshot_count == 0 {
+    if config.txn_ops_max == 0 || config.snapshot_count == Some(0) {
         return refuse("--max-txn-ops and --snapshot-count must be at least 1".to_owned());
     }
     if config.heartbeat_ms == 0

@@ -177,6 +177,13 @@ fn write_time(text: &mut String, now: Duration) {
     );
 }
 
+/// Logs what only whoever looks into the server wants to know.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! log_debug {
+    ($($arg:tt)*) => { $crate::runtime::logger::log($crate::runtime::logger::Level::Debug, format_args!($($arg)*)) };
+}
+
 /// Logs the course of things.
 #[macro_export]
 #[doc(hidden)]

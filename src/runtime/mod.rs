@@ -1,4 +1,7 @@
 //! The edges: executors, sockets, the log thread, the clock.
+//!
+//! Reading order: `server` puts everything together; `seat` is the loop of one executor, `socket`
+//! a connection's task beside it; `log_thread` and `checkpoint_thread` write.
 
 pub mod flags;
 
@@ -8,8 +11,24 @@ pub mod data_dir;
 
 pub mod ids;
 
+pub mod server;
+
+pub mod placement;
+
+pub mod seat;
+
+pub mod socket;
+
+pub mod listen;
+
+pub mod log_thread;
+
+pub mod checkpoint_thread;
+
+pub mod queue;
+
+pub mod clock;
+
 pub mod logger;
 
 pub mod os;
-
-pub mod queue;

@@ -91,6 +91,13 @@ pub fn pin_thread(cores: &[usize]) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, size, &set) })
 }
 
+/// Lets so many clients wait to be accepted, instead of the standard library's 128.
+pub fn widen_backlog(listener: &std::net::TcpListener, waiting: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as `listener` is borrowed; listening again only
+    // changes the bound.
+    check(unsafe { libc::listen(listener.as_raw_fd(), waiting) })
+}
+
 /// Lets the calling thread stand back for all others, for processor and disk. A kernel that
 /// refuses leaves it as it is.
 pub fn lower_priority() {

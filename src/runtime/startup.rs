@@ -6,6 +6,8 @@
 use crate::limits::MIB;
 use crate::runtime::os;
 use quoin_storage::disk::{DiskError, DiskErrorKind};
+use quoin_storage::log::LogError;
+use quoin_storage::tree::TreeError;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -44,6 +46,7 @@ pub enum StartError {
         what: String,
     },
     Disk(DiskError),
+    Full,
     Storage(String),
     Listen {
         url: String,
@@ -65,6 +68,26 @@ impl From<DiskError> for StartError {
     }
 }
 
+impl From<LogError> for StartError {
+    fn from(error: LogError) -> StartError {
+        match error {
+            LogError::Disk(error) => StartError::Disk(error),
+            LogError::NoSpace => StartError::Full,
+            other => StartError::Storage(other.to_string()),
+        }
+    }
+}
+
+impl From<TreeError> for StartError {
+    fn from(error: TreeError) -> StartError {
+        match error {
+            TreeError::Disk(error) => StartError::Disk(error),
+            TreeError::NoSpace => StartError::Full,
+            other => StartError::Storage(other.to_string()),
+        }
+    }
+}
+
 impl StartError {
     /// The section of docs/OPERATIONS.md that explains the remedy.
     pub fn section(&self) -> &'static str {
@@ -79,6 +102,7 @@ impl StartError {
             }
             StartError::Foreign { .. } => "The data directory is not quoin's",
             StartError::BadIdentity { .. } | StartError::Storage(_) => "The data is damaged",
+            StartError::Full => "The disk is full",
             StartError::Disk(error) => match &error.kind {
                 DiskErrorKind::NoSpace => "The disk is full",
                 DiskErrorKind::NoDirectIo => "The file system does not support direct I/O",
@@ -147,6 +171,7 @@ impl fmt::Display for StartError {
             StartError::BadIdentity { path, what } => {
                 write!(f, "{} cannot be trusted: {what}", path.display())
             }
+            StartError::Full => f.write_str("no space is left on the data directory's file system"),
             StartError::Disk(error) => error.fmt(f),
             StartError::Storage(what) => f.write_str(what),
             StartError::Listen { url, error } => write!(f, "cannot listen on {url}: {error}"),
@@ -223,7 +248,76 @@ pub fn warn_of_little_space(free: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::version_of;
+    use super::{StartError, version_of};
+    use quoin_storage::disk::{DiskError, DiskErrorKind};
+    use std::io;
+    use std::path::PathBuf;
+
+    #[test]
+    fn every_remedy_is_in_the_operations_page() {
+        let page = include_str!("../../docs/OPERATIONS.md");
+        let path = PathBuf::from("d");
+        let io = |kind| io::Error::from(kind);
+        let disk = |kind| {
+            StartError::Disk(DiskError {
+                file: "f".to_owned(),
+                call: "write",
+                offset: None,
+                kind,
+            })
+        };
+        let what = String::new;
+        for error in [
+            StartError::OldKernel(what()),
+            StartError::NoIoUring(io(io::ErrorKind::PermissionDenied)),
+            StartError::LockedMemory {
+                limit: 0,
+                needed: 1,
+            },
+            StartError::DataDir {
+                path: path.clone(),
+                error: io(io::ErrorKind::NotFound),
+            },
+            StartError::DataDir {
+                path: path.clone(),
+                error: io(io::ErrorKind::PermissionDenied),
+            },
+            StartError::Locked(path.clone()),
+            StartError::NotOwned(path.clone()),
+            StartError::TooOpen {
+                path: path.clone(),
+                mode: 0o755,
+            },
+            StartError::Foreign {
+                path: path.clone(),
+                what: what(),
+            },
+            StartError::BadIdentity { path, what: what() },
+            disk(DiskErrorKind::NoSpace),
+            disk(DiskErrorKind::NoDirectIo),
+            disk(DiskErrorKind::Latched),
+            StartError::Storage(what()),
+            StartError::Full,
+            StartError::Listen {
+                url: what(),
+                error: io(io::ErrorKind::AddrInUse),
+            },
+            StartError::Cores {
+                asked: vec![9],
+                allowed: vec![0],
+            },
+            StartError::System {
+                what: "w",
+                error: io(io::ErrorKind::NotFound),
+            },
+        ] {
+            let section = error.section();
+            let found = page.lines().any(|line| {
+                line.trim_start_matches('#').trim() == section && line.starts_with('#')
+            });
+            assert!(found, "{error}: no section '{section}'");
+        }
+    }
 
     #[test]
     fn kernel_releases_are_read() {

@@ -1,0 +1,68 @@
+//! Listening sockets: opened exclusively at start-up, accepted from by one front for all.
+//!
+//! The executor's own `bind` lets several processes share a port without a word. These sockets
+//! are opened by the standard library instead: a port that another server has is refused. One
+//! front accepts and deals the connections out in turn, which spreads a few dozen of them more
+//! evenly than the kernel's hashing would.
+
+use crate::runtime::flags::Url;
+use crate::runtime::os;
+use crate::runtime::seat::Seat;
+use crate::runtime::startup::StartError;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Clients that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// Opens a socket for each URL.
+pub fn open(urls: &[Url]) -> Result<Vec<TcpListener>, StartError> {
+    urls.iter()
+        .map(|url| {
+            open_one(url).map_err(|error| StartError::Listen {
+                url: url.to_string(),
+                error,
+            })
+        })
+        .collect()
+}
+
+fn open_one(url: &Url) -> io::Result<TcpListener> {
+    let host = url.host.trim_start_matches('[').trim_end_matches(']');
+    let addresses: Vec<SocketAddr> = (host, url.port).to_socket_addrs()?.collect();
+    // As etcd does for names: the IPv4 address if there is one.
+    let address = addresses
+        .iter()
+        .find(|address| address.is_ipv4())
+        .or(addresses.first())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))?;
+    let listener = TcpListener::bind(address)?;
+    os::widen_backlog(&listener, BACKLOG)?;
+    Ok(listener)
+}
+
+/// Accepts connections until the task is dropped.
+pub fn accept(seat: &Rc<Seat>, listener: TcpListener) -> glommio::Task<()> {
+    let seat = Rc::clone(seat);
+    glommio::spawn_local(async move {
+        // SAFETY: the descriptor is a listening socket, and its ownership passes on here.
+        let listener = unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) };
+        let mut next = 0;
+        loop {
+            match listener.shared_accept().await {
+                Ok(stream) => {
+                    seat.place_connection(next, stream);
+                    next = (next + 1) % seat.fronts().max(1);
+                }
+                Err(error) => {
+                    // Out of files or memory: those that are connected may free some.
+                    crate::log_warn!("no connection can be accepted: {error}");
+                    glommio::timer::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    })
+}

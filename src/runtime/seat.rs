@@ -1,0 +1,396 @@
+//! One executor's seat: its actors, its inbox, and the turn that moves everything between them.
+//!
+//! All wake-ups come together here. Connection tasks hand bytes to the front and ask for a turn;
+//! other threads put messages into the inbox, which asks for a turn; the turn, which runs after
+//! the tasks that were ready with it, sends what has gathered: one proposal to the order actor,
+//! one message to each other core, one wake-up to each connection that has something to send.
+
+#![forbid(unsafe_code)]
+
+use crate::limits;
+use crate::node::front::{ConnectionId, Front, Notice};
+use crate::node::messages::{FrontId, FrontInput, OrderInput, OrderOutput};
+use crate::runtime::checkpoint_thread::CheckpointWork;
+use crate::runtime::clock::Clock;
+use crate::runtime::log_thread::LogWork;
+use crate::runtime::logger;
+use crate::runtime::queue::{Receiver, Sender};
+use crate::runtime::server::NodeOrder;
+use glommio::net::AcceptedTcpStream;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// Everything that can wake a seat from another thread.
+#[derive(Debug)]
+pub enum SeatInput {
+    /// For the order actor.
+    Order(OrderInput),
+    /// For the front.
+    Front(FrontInput),
+    /// Take connections from these, and share them out among the fronts.
+    Listen(Vec<std::net::TcpListener>),
+    /// A client has connected, and it is this front's turn.
+    Connection(AcceptedTcpStream),
+    /// The front serves nothing new from now on, and says when it is quiet.
+    Stop,
+}
+
+/// What the main thread hears.
+#[derive(Debug)]
+pub enum Event {
+    /// The order actor leads and its state is readable.
+    Ready,
+    /// A signal asks the process to stop.
+    Signal(i32),
+    /// A front owes nobody anything any more.
+    Quiet(FrontId),
+    /// The order actor has finished.
+    Drained,
+    /// An executor has ended, which none should.
+    Failed(String),
+}
+
+/// The ways out of a seat.
+pub struct Links {
+    /// The log thread.
+    pub log: Sender<LogWork>,
+    /// The checkpoint thread.
+    pub checkpoint: Sender<CheckpointWork>,
+    /// The seat of the order actor.
+    pub order: Sender<SeatInput>,
+    /// The seats of the fronts, by number.
+    pub fronts: Vec<Sender<SeatInput>>,
+    /// The main thread.
+    pub events: Sender<Event>,
+}
+
+/// Asks for a turn from within the executor.
+#[derive(Default)]
+struct Signal {
+    raised: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Signal {
+    fn raise(&self) {
+        if self.raised.replace(true) {
+            return;
+        }
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn register(&self, cx: &Context<'_>) {
+        let mut slot = self.waker.borrow_mut();
+        match &*slot {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => *slot = Some(cx.waker().clone()),
+        }
+    }
+}
+
+/// See the module.
+pub struct Seat {
+    /// The front that sits here.
+    pub front: Option<RefCell<Front>>,
+    front_id: Option<FrontId>,
+    order: Option<RefCell<NodeOrder>>,
+    links: Links,
+    /// The time.
+    pub clock: Clock,
+    signal: Signal,
+    /// The tasks of the connections, by slot.
+    sockets: RefCell<Vec<Option<Waker>>>,
+    /// What one read of a socket fills.
+    pub scratch: RefCell<Vec<u8>>,
+    outputs: RefCell<Vec<OrderOutput>>,
+    touched: RefCell<Vec<ConnectionId>>,
+    accepting: RefCell<Vec<glommio::Task<()>>>,
+    stopping: Cell<bool>,
+    quiet: Cell<bool>,
+    ready: Cell<bool>,
+}
+
+impl Seat {
+    /// Seats the actors of one executor.
+    pub fn new(
+        front: Option<(FrontId, Front)>,
+        order: Option<NodeOrder>,
+        links: Links,
+        clock: Clock,
+    ) -> Seat {
+        Seat {
+            front_id: front.as_ref().map(|(id, _)| *id),
+            front: front.map(|(_, front)| RefCell::new(front)),
+            order: order.map(RefCell::new),
+            links,
+            clock,
+            signal: Signal::default(),
+            sockets: RefCell::new(Vec::new()),
+            scratch: RefCell::new(vec![0; limits::READ_BYTES_PER_TURN]),
+            outputs: RefCell::new(Vec::new()),
+            touched: RefCell::new(Vec::new()),
+            accepting: RefCell::new(Vec::new()),
+            stopping: Cell::new(false),
+            quiet: Cell::new(false),
+            ready: Cell::new(false),
+        }
+    }
+
+    /// The seat has been asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Asks for a turn once the tasks that are ready now have run.
+    pub fn request_turn(&self) {
+        self.signal.raise();
+    }
+
+    /// Remembers how to wake a connection's task.
+    pub fn register_socket(&self, id: ConnectionId, cx: &Context<'_>) {
+        let mut sockets = self.sockets.borrow_mut();
+        if sockets.len() <= id.slot() {
+            sockets.resize_with(id.slot() + 1, || None);
+        }
+        let slot = &mut sockets[id.slot()];
+        match slot {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => *slot = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Forgets a connection.
+    pub fn close_socket(&self, id: ConnectionId) {
+        if let Some(slot) = self.sockets.borrow_mut().get_mut(id.slot()) {
+            *slot = None;
+        }
+        if let Some(front) = &self.front {
+            front.borrow_mut().disconnect(id);
+        }
+        if self.stopping.get() {
+            self.request_turn();
+        }
+    }
+
+    /// Gives a new connection to one of the fronts.
+    pub fn place_connection(self: &Rc<Seat>, front: usize, stream: AcceptedTcpStream) {
+        let own = self.front_id.map(|id| usize::from(id.0));
+        match self.links.fronts.get(front) {
+            Some(other) if own != Some(front) => other.answer(SeatInput::Connection(stream)),
+            _ => super::socket::open(self, stream),
+        }
+    }
+
+    /// How many fronts the node has.
+    pub fn fronts(&self) -> usize {
+        self.links.fronts.len()
+    }
+
+    /// Takes turns for the life of the executor.
+    pub async fn run(self: Rc<Seat>, inbox: Receiver<SeatInput>) {
+        let mut inputs = Vec::new();
+        poll_fn(|cx| {
+            self.signal.register(cx);
+            inbox.take(&mut inputs);
+            self.signal.raised.set(false);
+            self.turn(&mut inputs);
+            if inbox.poll_take(cx, &mut inputs).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
+    /// Hands everything on that has gathered.
+    fn turn(self: &Rc<Seat>, inputs: &mut Vec<SeatInput>) {
+        let now_ns = self.clock.now_ns();
+        for input in inputs.drain(..) {
+            self.take(input, now_ns);
+        }
+        self.propose(now_ns);
+        self.dispatch(now_ns);
+        self.wake_sockets();
+        self.report_quiet();
+    }
+
+    fn take(self: &Rc<Seat>, input: SeatInput, now_ns: u64) {
+        match input {
+            SeatInput::Order(input) => self.step_order(input, now_ns),
+            SeatInput::Front(input) => self.step_front(input, now_ns),
+            SeatInput::Connection(stream) => super::socket::open(self, stream),
+            SeatInput::Listen(listeners) => {
+                let mut accepting = self.accepting.borrow_mut();
+                for listener in listeners {
+                    accepting.push(super::listen::accept(self, listener));
+                }
+            }
+            SeatInput::Stop => {
+                self.stopping.set(true);
+                // A task that is dropped is cancelled, and its listener closed.
+                self.accepting.borrow_mut().clear();
+                if let Some(front) = &self.front {
+                    front.borrow_mut().stop(now_ns);
+                }
+            }
+        }
+    }
+
+    /// Hands a message to the order actor, which must sit here.
+    pub fn step_order(&self, input: OrderInput, now_ns: u64) {
+        let order = self.order.as_ref();
+        let order = order.expect("order messages are sent to the order actor's seat");
+        let mut outputs = self.outputs.borrow_mut();
+        order.borrow_mut().step(now_ns, input, &mut outputs);
+    }
+
+    fn step_front(&self, input: FrontInput, now_ns: u64) {
+        let front = self.front.as_ref();
+        let front = front.expect("front messages are sent to the front's seat");
+        front.borrow_mut().step(input, now_ns);
+    }
+
+    /// Sends the front's writes and read barriers to the order actor.
+    fn propose(&self, now_ns: u64) {
+        let Some(front) = &self.front else {
+            return;
+        };
+        let mut front = front.borrow_mut();
+        front.resume(now_ns);
+        while let Some(batch) = front.take_batch() {
+            self.to_order(OrderInput::Propose(batch), now_ns);
+        }
+        if let (Some(token), Some(id)) = (front.take_barrier(), self.front_id) {
+            self.to_order(OrderInput::ReadBarrier { front: id, token }, now_ns);
+        }
+    }
+
+    fn to_order(&self, input: OrderInput, now_ns: u64) {
+        if self.order.is_some() {
+            self.step_order(input, now_ns);
+        } else {
+            // Bounded by the requests that the front lets wait.
+            self.links.order.answer(SeatInput::Order(input));
+        }
+    }
+
+    /// Carries the order actor's wishes out.
+    fn dispatch(&self, now_ns: u64) {
+        let Some(order) = &self.order else {
+            return;
+        };
+        let mut outputs = self.outputs.borrow_mut();
+        let next = order.borrow_mut().turn(now_ns, &mut outputs);
+        if next.now {
+            self.request_turn();
+        }
+        for output in outputs.drain(..) {
+            match output {
+                // Bounded by the requests that the fronts let wait.
+                OrderOutput::Append(request) => self.links.log.answer(LogWork::Append(request)),
+                OrderOutput::CutLog { index } => self.links.log.answer(LogWork::Cut(index)),
+                OrderOutput::Checkpoint(job) => self.links.checkpoint.answer(CheckpointWork(job)),
+                OrderOutput::Front(id, input) => self.to_front(id, input, now_ns),
+                // A sole member has no peers.
+                OrderOutput::Peer(_) => {}
+                OrderOutput::Drained => self.links.events.answer(Event::Drained),
+                OrderOutput::Fatal(fatal) => {
+                    logger::fatal(format_args!("the node cannot go on: {fatal}"))
+                }
+            }
+        }
+    }
+
+    fn to_front(&self, id: FrontId, input: FrontInput, now_ns: u64) {
+        if matches!(input, FrontInput::LocalReads(true)) && !self.ready.replace(true) {
+            self.links.events.answer(Event::Ready);
+        }
+        if self.front_id == Some(id) {
+            self.step_front(input, now_ns);
+        } else if let Some(front) = self.links.fronts.get(usize::from(id.0)) {
+            // Bounded by the requests that the front lets wait.
+            front.answer(SeatInput::Front(input));
+        }
+    }
+
+    /// Wakes the connections that have something to send, or may be read again.
+    fn wake_sockets(&self) {
+        let Some(front) = &self.front else {
+            return;
+        };
+        let mut touched = self.touched.borrow_mut();
+        let mut front = front.borrow_mut();
+        front.take_touched(&mut touched);
+        let sockets = self.sockets.borrow();
+        for id in touched.drain(..) {
+            if let Some(Some(waker)) = sockets.get(id.slot()) {
+                waker.wake_by_ref();
+            }
+        }
+        for notice in front.take_notices() {
+            tell(notice);
+        }
+        if front.has_work() {
+            self.signal.raise();
+        }
+    }
+
+    fn report_quiet(&self) {
+        let (Some(front), Some(id)) = (&self.front, self.front_id) else {
+            return;
+        };
+        if self.stopping.get() && !self.quiet.get() && front.borrow().is_quiet() {
+            self.quiet.set(true);
+            self.links.events.answer(Event::Quiet(id));
+        }
+    }
+
+    /// Lets time pass for the life of the executor, and watches how well the loop keeps it.
+    pub async fn keep_time(self: Rc<Seat>) {
+        let step = Duration::from_millis(limits::TICK_MS);
+        let mut last_ns = self.clock.now_ns();
+        loop {
+            glommio::timer::sleep(step).await;
+            let now_ns = self.clock.now_ns();
+            let late_ms = (now_ns - last_ns) / 1_000_000;
+            last_ns = now_ns;
+            if late_ms > limits::TICK_MS + limits::LATE_TICK_MS {
+                crate::log_warn!("an executor's loop stood still for {late_ms} ms");
+            }
+            self.tick();
+        }
+    }
+
+    /// Time has passed.
+    fn tick(&self) {
+        let now_ns = self.clock.now_ns();
+        if let Some(front) = &self.front {
+            front.borrow_mut().tick(now_ns);
+        }
+        if self.order.is_some() {
+            self.step_order(OrderInput::Tick, now_ns);
+        }
+        self.request_turn();
+    }
+}
+
+fn tell(notice: Notice) {
+    match notice {
+        Notice::NotNative(sniff) => {
+            crate::log_warn!(
+                "a client that speaks {sniff:?} was refused: only the native protocol is served"
+            );
+        }
+        Notice::Malformed(what) => crate::log_warn!("a client broke the protocol: {what}"),
+        Notice::TooSlow(what) => crate::log_info!("a connection was closed: {what}"),
+        Notice::Corrupt => crate::log_error!(
+            "a read met damaged data; check the data directory (docs/OPERATIONS.md, 'The data \
+             is damaged')"
+        ),
+    }
+}

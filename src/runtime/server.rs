@@ -1,0 +1,465 @@
+//! Starting, running and stopping a server.
+
+#![forbid(unsafe_code)]
+
+use crate::apply::{Applier, BatchLimits, validate};
+use crate::limits;
+use crate::node::front::{Front, FrontConfig};
+use crate::node::messages::{FrontId, LogEntry, OrderInput};
+use crate::node::order::{Order, OrderConfig, RecoveredLog};
+use crate::runtime::checkpoint_thread::CheckpointThread;
+use crate::runtime::clock::Clock;
+use crate::runtime::data_dir::{self, DataDir, Identity};
+use crate::runtime::flags::Config;
+use crate::runtime::log_thread::{self, LogThread};
+use crate::runtime::placement::{Place, Placement};
+use crate::runtime::queue::{self, Receiver, Sender};
+use crate::runtime::seat::{Event, Links, Seat, SeatInput};
+use crate::runtime::startup::{self, StartError};
+use crate::runtime::{ids, listen, logger, os};
+use glommio::LocalExecutorBuilder;
+use quoin_storage::disk::{Disk, RealDisk};
+use quoin_storage::log::{LogOptions, LogWriter, Recovered};
+use quoin_storage::tree::{self, Shared, TreeOptions};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::{self, Read as _};
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The product's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Memory that an executor registers for disk access of its own, of which there is none.
+const EXECUTOR_IO_BYTES: usize = 64 * 1024;
+
+/// Runs a server until it is asked to stop; an error means that it never served.
+pub fn serve(config: &Config) -> Result<(), StartError> {
+    let clock = Clock::start();
+    crate::log_info!("quoin {VERSION} starts as '{}'", config.name);
+    let placement = place(config)?;
+    // Each executor has three rings; the log thread has one.
+    startup::check_machine(placement.places.len() + 1)?;
+    let dir = DataDir::open(&config.data_dir)?;
+    let listeners = listen::open(&config.listen_client)?;
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open_existing(dir.path())?);
+    startup::warn_of_little_space(disk.free_bytes()?);
+    let identity = dir.begin_run(&*disk, newcomer(config))?;
+    let node = Node::open(config, &dir, disk, identity, clock, placement.fronts())?;
+    let running = Running::start(node, &placement, clock)?;
+    running.serve(listeners)
+}
+
+/// Shares out the cores.
+fn place(config: &Config) -> Result<Placement, StartError> {
+    let allowed = os::allowed_cores().map_err(|error| StartError::System {
+        what: "the cores cannot be listed",
+        error,
+    })?;
+    match &config.cores {
+        None => Ok(Placement::new(&allowed)),
+        Some(asked) if asked.iter().all(|core| allowed.contains(core)) => Ok(Placement::new(asked)),
+        Some(asked) => Err(StartError::Cores {
+            asked: asked.clone(),
+            allowed,
+        }),
+    }
+}
+
+/// Who settles in a new data directory.
+fn newcomer(config: &Config) -> Identity {
+    let urls: Vec<String> = config
+        .advertise_peer
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let member_id = ids::member_id(&urls, &config.cluster_token);
+    let cluster_id = ids::cluster_id(&[member_id]);
+    Identity {
+        cluster_id,
+        member_id,
+        boot_epoch: 0,
+        log_id: cluster_id.rotate_left(32) ^ member_id,
+        founded: false,
+    }
+}
+
+/// The order actor over the real tree.
+pub type NodeOrder = Order<tree::Writer>;
+
+/// The parts of a node, opened and not yet running.
+struct Node {
+    order: NodeOrder,
+    log: LogWriter,
+    shared: Shared,
+    front: FrontConfig,
+}
+
+impl Node {
+    /// Recovers what the data directory holds.
+    fn open(
+        config: &Config,
+        dir: &DataDir,
+        disk: Arc<dyn Disk>,
+        identity: Identity,
+        clock: Clock,
+        fronts: usize,
+    ) -> Result<Node, StartError> {
+        let started = Instant::now();
+        let seed = seed_of_chance()?;
+        let options = LogOptions::new(identity.log_id, seed);
+        let (log, recovered) = LogWriter::open(Arc::clone(&disk), options)?;
+        let (writer, shared) =
+            tree::open(Arc::clone(&disk), data_dir::TREE, TreeOptions::default())?;
+        watch_map(&shared, dir)?;
+        let applier = Applier::open(writer, BatchLimits::default())
+            .map_err(|failure| StartError::Storage(failure.to_string()))?;
+        let (revision, applied) = (applier.meta().revision, applier.meta().applied_index);
+        crate::log_info!(
+            "recovered revision {revision}, applied index {applied}, and {} log entries from {} \
+             on, in {} ms",
+            recovered.entries.len(),
+            recovered.base_index + 1,
+            started.elapsed().as_millis()
+        );
+        let settings = order_config(config, &identity, fronts);
+        let order = Order::new(
+            settings,
+            recovered_log(recovered),
+            applier,
+            seed,
+            clock.now_ns(),
+        )
+        .map_err(|error| StartError::Storage(error.to_string()))?;
+        dir.found(&*disk, identity)?;
+        Ok(Node {
+            order,
+            log,
+            shared,
+            front: FrontConfig {
+                front: FrontId(0),
+                cluster_id: identity.cluster_id,
+                member_id: identity.member_id,
+                boot: identity.boot_epoch,
+                limits: validate::Limits {
+                    txn_ops: config.txn_ops_max,
+                    request_bytes: config.request_bytes_max,
+                },
+                version: VERSION,
+            },
+        })
+    }
+}
+
+fn recovered_log(recovered: Recovered) -> RecoveredLog {
+    let entries = recovered.entries.into_iter().map(|entry| LogEntry {
+        index: entry.index,
+        term: entry.term,
+        kind: entry.kind,
+        data: entry.data.into(),
+        context: entry.context.into(),
+    });
+    RecoveredLog {
+        hard_state: recovered.hard_state,
+        base_index: recovered.base_index,
+        base_term: recovered.base_term,
+        entries: entries.collect(),
+    }
+}
+
+fn order_config(config: &Config, identity: &Identity, fronts: usize) -> OrderConfig {
+    let fronts = u16::try_from(fronts).unwrap_or(u16::MAX);
+    let mut settings = OrderConfig::sole(
+        identity.cluster_id,
+        identity.member_id,
+        identity.boot_epoch,
+        fronts,
+    );
+    settings.founding = !identity.founded;
+    settings.core.election_ticks = config.election_ticks();
+    settings.checkpoint.entries = config.snapshot_count.unwrap_or(u64::MAX);
+    settings.tick_ns = config.heartbeat_ms * 1_000_000;
+    settings
+}
+
+/// A number that no other start has: from the kernel's pool.
+fn seed_of_chance() -> Result<u64, StartError> {
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut pool| pool.read_exact(&mut bytes))
+        .map_err(|error| StartError::System {
+            what: "/dev/urandom cannot be read",
+            error,
+        })?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Has failed reads through the tree's map reported by name.
+fn watch_map(shared: &Shared, dir: &DataDir) -> Result<(), StartError> {
+    let file = shared.page_file();
+    let path = dir.path().join(data_dir::TREE).display().to_string();
+    os::report_bus_errors(file.map().address(), file.map().reserve(), path).map_err(|error| {
+        StartError::System {
+            what: "the handler of bus errors cannot be installed",
+            error,
+        }
+    })
+}
+
+/// A running server, seen from the main thread.
+struct Running {
+    events: Receiver<Event>,
+    order: Sender<SeatInput>,
+    fronts: Vec<Sender<SeatInput>>,
+}
+
+impl Running {
+    /// Starts all threads.
+    fn start(node: Node, placement: &Placement, clock: Clock) -> Result<Running, StartError> {
+        let (event_sender, events) = queue::bounded(limits::QUEUE_MESSAGES);
+        watch_signals(event_sender.clone())?;
+        let (log_sender, log_work) = queue::bounded(limits::LOG_QUEUE_REQUESTS);
+        let (checkpoint_sender, checkpoints) = queue::bounded(limits::QUEUE_MESSAGES);
+        let (segment_sender, segments) = queue::bounded(limits::QUEUE_MESSAGES);
+        let mut inboxes: Vec<_> = placement
+            .places
+            .iter()
+            .map(|_| queue::bounded(limits::QUEUE_MESSAGES))
+            .collect();
+        let order = sender_of(placement, &inboxes, |place| place.order);
+        let fronts: Vec<_> = (0..placement.fronts())
+            .map(|front| {
+                sender_of(placement, &inboxes, |place| {
+                    place.front.is_some_and(|id| usize::from(id.0) == front)
+                })
+            })
+            .collect();
+        let helpers = placement.helpers.clone();
+        let log = LogThread::new(node.log, log_work, order.clone(), segment_sender);
+        start_thread("quoin-log", &helpers, move || log.run())?;
+        let log = log_sender.clone();
+        start_thread("quoin-segments", &helpers, move || {
+            log_thread::make_segments(&segments, &log);
+        })?;
+        let thread = CheckpointThread {
+            work: checkpoints,
+            file: node.shared.page_file(),
+            order: order.clone(),
+        };
+        start_thread("quoin-checkpt", &helpers, move || thread.run())?;
+        let mut order_actor = Some(node.order);
+        for (place, (_, inbox)) in placement.places.iter().zip(inboxes.drain(..)) {
+            let links = Links {
+                log: log_sender.clone(),
+                checkpoint: checkpoint_sender.clone(),
+                order: order.clone(),
+                fronts: fronts.clone(),
+                events: event_sender.clone(),
+            };
+            let parts = SeatParts {
+                front: place.front.map(|id| FrontConfig {
+                    front: id,
+                    ..node.front.clone()
+                }),
+                order: if place.order {
+                    order_actor.take()
+                } else {
+                    None
+                },
+                shared: node.shared.clone(),
+                inbox,
+                links,
+                clock,
+            };
+            start_executor(place, parts)?;
+        }
+        Ok(Running {
+            events,
+            order,
+            fronts,
+        })
+    }
+
+    /// Waits until the node leads, serves, and stops when asked to.
+    fn serve(self, listeners: Vec<TcpListener>) -> Result<(), StartError> {
+        let mut listeners = Some(listeners);
+        let mut arrived = Vec::new();
+        loop {
+            self.events.wait_take(&mut arrived, None);
+            for event in arrived.drain(..) {
+                match event {
+                    Event::Ready => {
+                        if let Some(listeners) = listeners.take() {
+                            announce(&listeners);
+                            self.fronts[0].answer(SeatInput::Listen(listeners));
+                        }
+                    }
+                    Event::Signal(signal) => {
+                        crate::log_info!("signal {signal}: stopping");
+                        self.stop();
+                        return Ok(());
+                    }
+                    Event::Failed(what) => logger::fatal(format_args!("an executor ended: {what}")),
+                    Event::Quiet(_) | Event::Drained => {}
+                }
+            }
+        }
+    }
+
+    /// Answers what waits, checkpoints, and returns; or ends the process if that takes too long.
+    fn stop(&self) {
+        let started = Instant::now();
+        for front in &self.fronts {
+            front.answer(SeatInput::Stop);
+        }
+        let mut loud = self.fronts.len();
+        let clients = Duration::from_millis(limits::STOP_CLIENTS_MS);
+        self.wait(started, clients, |event| {
+            loud -= usize::from(matches!(event, Event::Quiet(_)));
+            loud == 0
+        });
+        if loud > 0 {
+            crate::log_warn!("clients that did not take their answers are left behind");
+        }
+        self.order.answer(SeatInput::Order(OrderInput::Drain));
+        let limit = Duration::from_millis(limits::STOP_DEADLINE_MS);
+        if !self.wait(started, limit, |event| matches!(event, Event::Drained)) {
+            logger::fatal(format_args!(
+                "the stop took longer than {} s; what was acknowledged is safe in the log",
+                limit.as_secs()
+            ));
+        }
+        crate::log_info!("stopped after {} ms", started.elapsed().as_millis());
+    }
+
+    /// Takes events until `done` says so; `false` if that did not happen in time.
+    fn wait(
+        &self,
+        started: Instant,
+        limit: Duration,
+        mut done: impl FnMut(&Event) -> bool,
+    ) -> bool {
+        let mut arrived = Vec::new();
+        loop {
+            let Some(left) = limit.checked_sub(started.elapsed()) else {
+                return false;
+            };
+            self.events.wait_take(&mut arrived, Some(left));
+            for event in arrived.drain(..) {
+                if matches!(event, Event::Signal(_)) {
+                    logger::fatal(format_args!("a second signal ends the stop at once"));
+                }
+                if done(&event) {
+                    return true;
+                }
+            }
+        }
+    }
+}
+
+fn announce(listeners: &[TcpListener]) {
+    for listener in listeners {
+        if let Ok(address) = listener.local_addr() {
+            crate::log_info!("ready to serve client requests on {address}");
+        }
+    }
+}
+
+fn sender_of(
+    placement: &Placement,
+    inboxes: &[(Sender<SeatInput>, Receiver<SeatInput>)],
+    belongs: impl Fn(&Place) -> bool,
+) -> Sender<SeatInput> {
+    let mut seats = placement.places.iter().zip(inboxes);
+    let seat = seats.find(|(place, _)| belongs(place));
+    let (_, (sender, _)) = seat.expect("a placement has every actor");
+    sender.clone()
+}
+
+/// A thread beside the executors.
+fn start_thread(
+    name: &'static str,
+    cores: &[usize],
+    run: impl FnOnce() + Send + 'static,
+) -> Result<(), StartError> {
+    let cores = cores.to_vec();
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        if !cores.is_empty()
+            && let Err(error) = os::pin_thread(&cores)
+        {
+            crate::log_warn!("{name} cannot be pinned: {error}");
+        }
+        run();
+    });
+    match spawned {
+        Ok(_) => Ok(()),
+        Err(error) => Err(StartError::System {
+            what: "a thread cannot be started",
+            error,
+        }),
+    }
+}
+
+/// Tells the main thread of signals that ask to stop.
+fn watch_signals(events: Sender<Event>) -> Result<(), StartError> {
+    let failed = |error: io::Error| StartError::System {
+        what: "signals cannot be watched",
+        error,
+    };
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    start_thread("quoin-signals", &[], move || {
+        for signal in signals.forever() {
+            events.answer(Event::Signal(signal));
+        }
+    })
+}
+
+/// What an executor needs; its actors come to life on its own thread.
+struct SeatParts {
+    front: Option<FrontConfig>,
+    order: Option<NodeOrder>,
+    shared: Shared,
+    inbox: Receiver<SeatInput>,
+    links: Links,
+    clock: Clock,
+}
+
+fn start_executor(place: &Place, parts: SeatParts) -> Result<(), StartError> {
+    let events = parts.links.events.clone();
+    let name = match (place.front, place.order) {
+        (Some(_), true) => "quoin-node",
+        (Some(_), false) => "quoin-front",
+        (None, _) => "quoin-order",
+    };
+    let executor = LocalExecutorBuilder::new(glommio::Placement::Fixed(place.core))
+        .name(name)
+        .io_memory(EXECUTOR_IO_BYTES)
+        .spawn(move || run_seat(parts))
+        .map_err(|error| StartError::System {
+            what: "an executor cannot be started",
+            error: io::Error::other(error.to_string()),
+        })?;
+    // An executor runs for the life of the process: one that ends has failed.
+    start_thread("quoin-watch", &[], move || {
+        let what = match executor.join() {
+            Ok(()) => "without a word".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        events.answer(Event::Failed(what));
+    })
+}
+
+async fn run_seat(parts: SeatParts) {
+    let now_ns = parts.clock.now_ns();
+    let front = parts.front.map(|config| {
+        let reader = parts.shared.reader();
+        let reader = reader.expect("there are more slots for readers than fronts");
+        (config.front, Front::new(config, reader, now_ns))
+    });
+    let seat = Rc::new(Seat::new(front, parts.order, parts.links, parts.clock));
+    glommio::spawn_local(Rc::clone(&seat).keep_time()).detach();
+    seat.run(parts.inbox).await;
+}
