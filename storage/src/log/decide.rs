@@ -118,13 +118,13 @@ pub(super) const FILES: [(Head, bool, bool, Use); 24] = [
     (Head::Foreign, true, false, Use::RefuseForeign),
     (Head::Live, false, true, Use::Live),
     (Head::Live, false, false, Use::RefuseForm),
-    // The header of a live segment is the newest that its batches can belong to.
-    (Head::Live, true, true, Use::RefuseDamaged),
-    (Head::Live, true, false, Use::RefuseDamaged),
+    // With a header that can be read, what is wrong with a batch is found where it is read.
+    (Head::Live, true, true, Use::Live),
+    (Head::Live, true, false, Use::RefuseForm),
     (Head::Dead, false, true, Use::Free),
     (Head::Dead, false, false, Use::Free),
-    (Head::Dead, true, true, Use::RefuseDamaged),
-    (Head::Dead, true, false, Use::RefuseDamaged),
+    (Head::Dead, true, true, Use::Free),
+    (Head::Dead, true, false, Use::Free),
 ];
 
 /// Looks a file up.

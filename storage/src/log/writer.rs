@@ -519,6 +519,12 @@ impl LogWriter {
         (self.batch_bytes_max() - overhead) & !7
     }
 
+    /// The file and byte where the next batch goes.
+    #[cfg(test)]
+    pub(super) fn active_place(&self) -> (String, u64) {
+        (self.active.file.name.clone(), self.active.end)
+    }
+
     fn batch_bytes_max(&self) -> usize {
         let room = self.options.segment_bytes - FIRST_BATCH - BLOCK as u64;
         BATCH_BYTES_MAX.min(room as usize)

@@ -1,6 +1,16 @@
 //! Tests of the log.
 
+mod model;
+
 mod basic;
+
+mod crash;
+
+mod format;
+
+mod recovery;
+
+mod rot;
 
 use super::{Entry, HardState, LogError, LogOptions, LogWriter, Recovered};
 use crate::disk::Disk;
