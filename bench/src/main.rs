@@ -23,6 +23,8 @@ mod report;
 
 mod floor;
 
+mod compare;
+
 use std::process::ExitCode;
 
 use args::Flag;
@@ -64,6 +66,14 @@ fn dispatch(args: &[String]) -> Result<ExitCode, String> {
         "mixed" => load(Workload::Mixed { reads: 0.5 }, rest),
         "floor" => with_flags(command, floor::FLAGS, rest, |parsed| {
             floor::main(parsed).map(|()| ExitCode::SUCCESS)
+        }),
+        "compare" => with_flags(command, compare::FLAGS, rest, |parsed| {
+            let reached = compare::main(parsed)?;
+            Ok(if reached {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }),
         "help" | "--help" | "-h" => {
             print!("{}", usage());

@@ -119,6 +119,8 @@ pub struct Options {
     pub seed: u64,
     /// Draw no progress line.
     pub quiet: bool,
+    /// Keep the latency of every request.
+    pub trace: bool,
     /// Where to write the result as JSON.
     pub json: Option<PathBuf>,
     /// Where to write the result as a page.
@@ -243,6 +245,7 @@ impl Options {
             preload: workload.reads() && !parsed.has("no-preload"),
             seed: parsed.number("seed", 1, 0, u64::MAX)?,
             quiet: parsed.has("quiet"),
+            trace: false,
             json: parsed.text("json").map(PathBuf::from),
             html: parsed.text("html").map(PathBuf::from),
         };

@@ -69,6 +69,8 @@ pub struct Totals {
     pub unsent: u64,
     /// When the last answer came, in nanoseconds of the run.
     pub last: u64,
+    /// When each measured answer came and how long it took, if that was asked for.
+    pub trace: Vec<(u64, u64)>,
     open: BTreeMap<u64, Slice>,
     done: BTreeMap<u64, Interval>,
     interval_ns: u64,
@@ -91,6 +93,7 @@ impl Board {
                 errors: BTreeMap::new(),
                 unsent: 0,
                 last: 0,
+                trace: Vec::new(),
                 open: BTreeMap::new(),
                 done: BTreeMap::new(),
                 interval_ns,
@@ -202,6 +205,7 @@ pub struct Recorder {
     index: u64,
     slice: Slice,
     unsent: u64,
+    trace: Option<Vec<(u64, u64)>>,
 }
 
 impl Recorder {
@@ -216,7 +220,14 @@ impl Recorder {
             index: 0,
             slice: Slice::new(),
             unsent: 0,
+            trace: None,
         }
+    }
+
+    /// The same recorder, but every single latency is kept.
+    pub fn tracing(mut self) -> Recorder {
+        self.trace = Some(Vec::new());
+        self
     }
 
     /// A good answer came at `now` to the request that counts from `start`.
@@ -226,6 +237,9 @@ impl Recorder {
             self.slice
                 .latencies
                 .saturating_record(now.saturating_sub(start));
+            if let Some(trace) = &mut self.trace {
+                trace.push((now, now.saturating_sub(start)));
+            }
         }
         if now >= self.warm && now < self.end {
             self.slice.good += 1;
@@ -263,6 +277,9 @@ impl Recorder {
         let mut totals = self.board.totals();
         totals.last = totals.last.max(now);
         totals.unsent += std::mem::take(&mut self.unsent);
+        totals
+            .trace
+            .extend(self.trace.iter_mut().flat_map(|trace| trace.drain(..)));
         totals.take(self.index, &mut self.slice);
     }
 }

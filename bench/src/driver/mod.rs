@@ -101,7 +101,13 @@ pub fn schedule(
         total,
     );
     let end = limits.end.unwrap_or(u64::MAX);
-    (pace, Recorder::new(board.clone(), limits.warm, end))
+    let recorder = Recorder::new(board.clone(), limits.warm, end);
+    let recorder = if options.trace {
+        recorder.tracing()
+    } else {
+        recorder
+    };
+    (pace, recorder)
 }
 
 /// The bounds of a phase, in nanoseconds and requests of all workers.

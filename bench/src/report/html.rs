@@ -30,7 +30,7 @@ pub fn render(outcome: &Outcome) -> String {
             setting("connections"),
             setting("in flight"),
             setting("loop"),
-            date(outcome.started)
+            date(outcome.started())
         )),
     );
     cards(outcome, &mut page);

@@ -43,7 +43,7 @@ pub fn render(outcome: &Outcome) -> Value {
         .collect();
     json!({
         "settings": settings,
-        "started": outcome.started,
+        "started": outcome.started(),
         "seconds": outcome.seconds,
         "good": outcome.good,
         "throughput": outcome.throughput,

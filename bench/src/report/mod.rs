@@ -24,8 +24,10 @@ pub const PERCENTILES: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 100.0];
 pub struct Outcome {
     /// What was run: names and values, in the order they are shown.
     pub settings: Vec<(&'static str, String)>,
-    /// When it began, in seconds since 1970.
-    pub started: u64,
+    /// When it began; the times of `trace` count from here.
+    pub began: SystemTime,
+    /// When each answer came and how long it took, in nanoseconds, if that was asked for.
+    pub trace: Vec<(u64, u64)>,
     /// The measured time in seconds.
     pub seconds: f64,
     /// Good answers in the measured time.
@@ -56,7 +58,7 @@ impl Outcome {
         options: &Options,
         totals: &mut Totals,
         measured_ns: u64,
-        started: SystemTime,
+        began: SystemTime,
     ) -> Outcome {
         let seconds = measured_ns as f64 / 1e9;
         let latencies = &totals.latencies;
@@ -80,9 +82,8 @@ impl Outcome {
         };
         Outcome {
             settings: settings(options),
-            started: started
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
+            began,
+            trace: std::mem::take(&mut totals.trace),
             seconds,
             good: totals.good,
             throughput: if seconds > 0.0 {
@@ -105,6 +106,12 @@ impl Outcome {
             unsent: totals.unsent,
             intervals: totals.intervals(measured_ns),
         }
+    }
+
+    /// When it began, in seconds since 1970.
+    pub fn started(&self) -> u64 {
+        let since = self.began.duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
     }
 
     /// Failed requests, all types together.
@@ -227,7 +234,8 @@ pub mod tests {
                 ("workload", "put".into()),
                 ("target", "<b>&\"quoin\"".into()),
             ],
-            started: 1_700_000_000,
+            began: SystemTime::UNIX_EPOCH,
+            trace: Vec::new(),
             seconds: 5.0,
             good: 10_000,
             throughput: 2000.0,

@@ -1,0 +1,288 @@
+//! The peers' own load tools, and ours, behind one face: a rate, a p99, and how many requests
+//! that were.
+
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::servers::load;
+use crate::options::{Options, Stop, Target, Workload};
+use crate::report::Outcome;
+
+/// What a load tool found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Good answers per second.
+    pub rate: f64,
+    /// The 99th percentile in microseconds, if the tool tells it.
+    pub p99_us: Option<f64>,
+    /// All requests that were answered.
+    pub requests: u64,
+}
+
+/// Runs our own tool; any failed request is an error.
+pub fn ours(options: &Options) -> Result<Found, String> {
+    let outcome: Outcome = crate::run::run(options)?;
+    match outcome.errors.first() {
+        None => Ok(Found {
+            rate: outcome.throughput,
+            p99_us: Some(outcome.percentile(99.0) as f64 / 1000.0),
+            requests: outcome.requests,
+        }),
+        Some((failure, _)) => Err(format!("{} requests failed: {failure}", outcome.failed())),
+    }
+}
+
+/// Writes all keys.
+pub fn load_keys(options: &Options) -> Result<(), String> {
+    let mut all = options.clone();
+    (all.workload, all.preload) = (Workload::Get, true);
+    (all.connections, all.in_flight, all.stop) = (16, 32, Stop::Total(1));
+    ours(&all).map(|_| ())
+}
+
+/// A load with so many connections and requests in flight, for that time.
+pub fn plan(
+    target: Target,
+    address: std::net::SocketAddr,
+    workload: Workload,
+    (connections, in_flight): (usize, usize),
+    span: Duration,
+) -> Options {
+    let mut options = load(target, address, workload, connections, in_flight);
+    options.stop = Stop::After(span);
+    options
+}
+
+/// Runs etcd's own benchmark tool: so many requests of `call` ("put", or "range" of one key).
+pub fn etcd_benchmark(
+    program: &Path,
+    address: std::net::SocketAddr,
+    call: &str,
+    (connections, clients): (usize, usize),
+    total: u64,
+) -> Result<Found, String> {
+    let mut command = Command::new(program);
+    command.arg(call);
+    match call {
+        "put" => {
+            command.args(["--key-size", "24", "--val-size", "256"]);
+            command.args(["--key-space-size", "100000"]);
+        }
+        _ => {
+            command.arg(format!("{:024}", 4711)).arg("--consistency=l");
+        }
+    }
+    command.args([
+        "--endpoints",
+        &address.to_string(),
+        "--total",
+        &total.to_string(),
+    ]);
+    command.args([
+        "--conns",
+        &connections.to_string(),
+        "--clients",
+        &clients.to_string(),
+    ]);
+    let text = output(&mut command)?;
+    let rate = number_after(&text, "Requests/sec:").ok_or_else(|| nonsense(program, &text))?;
+    let errors = text.contains("Error distribution:");
+    if errors || rate <= 0.0 {
+        return Err(format!("etcd's benchmark tool reports errors: {text}"));
+    }
+    let p99 = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("99% in "));
+    let p99 = p99.and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok());
+    Ok(Found {
+        rate,
+        p99_us: p99.map(|seconds| seconds * 1e6),
+        requests: total,
+    })
+}
+
+/// Runs h2load, which knows nothing of gRPC but sends one prepared put again and again.
+pub fn h2load(
+    program: &Path,
+    address: std::net::SocketAddr,
+    (connections, streams): (usize, usize),
+    span: Duration,
+    folder: &Path,
+) -> Result<Found, String> {
+    let body = folder.join("put.grpc");
+    fs::write(&body, grpc_put()).map_err(|error| format!("{}: {error}", body.display()))?;
+    let mut command = Command::new(program);
+    command.args([
+        "-c",
+        &connections.to_string(),
+        "-m",
+        &streams.to_string(),
+        "-t",
+        "1",
+    ]);
+    command.args(["-D", &span.as_secs().max(1).to_string()]);
+    command
+        .arg("-d")
+        .arg(&body)
+        .args(["-H", "content-type: application/grpc"]);
+    command.args(["-H", "te: trailers"]);
+    command.arg(format!("http://{address}/etcdserverpb.KV/Put"));
+    let text = output(&mut command)?;
+    parse_h2load(&text).ok_or_else(|| nonsense(program, &text))
+}
+
+fn parse_h2load(text: &str) -> Option<Found> {
+    let line = text.lines().find(|line| line.starts_with("finished in "))?;
+    let rate = line
+        .split(", ")
+        .find_map(|part| part.strip_suffix(" req/s"))?
+        .trim()
+        .parse()
+        .ok()?;
+    let line = text.lines().find(|line| line.starts_with("requests: "))?;
+    let count = |what: &str| {
+        line.split(", ").find_map(|part| {
+            let (number, word) = part.trim_start_matches("requests: ").split_once(' ')?;
+            (word.trim() == what).then(|| number.parse::<u64>().ok())?
+        })
+    };
+    let good = count("succeeded").filter(|good| *good > 0)?;
+    (count("failed") == Some(0) && count("errored") == Some(0)).then_some(Found {
+        rate,
+        p99_us: None,
+        requests: good,
+    })
+}
+
+/// A put of a 24-byte key and a 256-byte value as gRPC sends it.
+fn grpc_put() -> Vec<u8> {
+    let mut message = vec![0x0A, 24];
+    message.extend_from_slice(format!("{:024}", 4711).as_bytes());
+    message.extend_from_slice(&[0x12, 0x80, 0x02]);
+    message.extend((0..256).map(|at| (at * 7) as u8));
+    let mut frame = vec![0];
+    frame.extend_from_slice(&(message.len() as u32).to_be_bytes());
+    frame.extend_from_slice(&message);
+    frame
+}
+
+/// Runs redis-benchmark with the same keys, values, connections and pipeline as ours.
+pub fn redis_benchmark(
+    program: &Path,
+    address: std::net::SocketAddr,
+    (connections, in_flight): (usize, usize),
+    total: u64,
+) -> Result<Found, String> {
+    let mut command = Command::new(program);
+    command.args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &address.port().to_string(),
+        "--csv",
+    ]);
+    command.args(["-c", &connections.to_string(), "-P", &in_flight.to_string()]);
+    command.args(["-n", &total.to_string(), "-r", "100000"]);
+    // The placeholder becomes 12 digits.
+    command.args(["SET", "000000000000__rand_int__", &"v".repeat(256)]);
+    let text = output(&mut command)?;
+    parse_redis(&text, total).ok_or_else(|| nonsense(program, &text))
+}
+
+fn parse_redis(text: &str, total: u64) -> Option<Found> {
+    let mut lines = text.lines().filter(|line| line.starts_with('"'));
+    let names: Vec<&str> = lines.next()?.split("\",\"").collect();
+    // The command itself is the first field and may hold anything: count from the end.
+    let last = lines.next_back()?.trim_end_matches('"');
+    let values: Vec<&str> = last.rsplit("\",\"").collect();
+    let value = |name: &str| {
+        let from_end = names
+            .iter()
+            .rev()
+            .position(|field| field.trim_matches('"') == name)?;
+        values.get(from_end)?.parse::<f64>().ok()
+    };
+    let rate = value("rps")?;
+    Some(Found {
+        rate,
+        p99_us: value("p99_latency_ms").map(|ms| ms * 1000.0),
+        requests: total,
+    })
+}
+
+fn output(command: &mut Command) -> Result<String, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{name}: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let tail: Vec<&str> = errors.lines().rev().take(3).collect();
+    Err(format!(
+        "{name} failed ({}): {}",
+        output.status,
+        tail.join(" / ")
+    ))
+}
+
+fn number_after(text: &str, mark: &str) -> Option<f64> {
+    let rest = text.split(mark).nth(1)?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+fn nonsense(program: &Path, text: &str) -> String {
+    format!(
+        "{} printed nothing that can be read: {text}",
+        program.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h2load_is_read() {
+        let text = "finished in 3.00s, 12345.67 req/s, 1.2MB/s\n\
+             requests: 37037 total, 37100 started, 37037 done, 37037 succeeded, 0 failed, \
+             0 errored, 0 timeout\nstatus codes: 37037 2xx, 0 3xx, 0 4xx, 0 5xx\n";
+        let found = parse_h2load(text).unwrap();
+        assert_eq!((found.rate, found.requests), (12345.67, 37_037));
+        assert_eq!(parse_h2load(&text.replace("0 failed", "3 failed")), None);
+        assert_eq!(parse_h2load("usage"), None);
+    }
+
+    #[test]
+    fn redis_benchmark_is_read() {
+        let text = "\"test\",\"rps\",\"avg_latency_ms\",\"min_latency_ms\",\"p50_latency_ms\",\
+             \"p95_latency_ms\",\"p99_latency_ms\",\"max_latency_ms\"\n\
+             \"SET \",\" k\",\"178041.55\",\"8.761\",\"2.544\",\"6.295\",\"20.015\",\"40.895\",\
+             \"67.199\"\n";
+        let found = parse_redis(text, 5).unwrap();
+        assert_eq!((found.rate, found.p99_us), (178_041.55, Some(40_895.0)));
+        assert_eq!(parse_redis("", 5), None);
+    }
+
+    #[test]
+    fn etcds_benchmark_is_read() {
+        let text = "Summary:\n  Requests/sec:\t2297.6784\n\n  99% in 0.1180 secs.\n";
+        assert_eq!(number_after(text, "Requests/sec:"), Some(2297.6784));
+        assert_eq!(number_after(text, "nothing"), None);
+    }
+
+    #[test]
+    fn the_prepared_put_is_a_grpc_frame() {
+        let frame = grpc_put();
+        let length = u32::from_be_bytes([frame[1], frame[2], frame[3], frame[4]]);
+        assert_eq!(length as usize, frame.len() - 5);
+        assert_eq!(length, 2 + 24 + 3 + 256);
+    }
+}

@@ -1,0 +1,401 @@
+//! The rows of the comparison, their bars, and who measures what.
+
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::clients::{self, Found};
+use super::result::Unit;
+use super::servers::Programs;
+use super::{Sample, Span};
+use crate::options::{Target, Workload};
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// Ours.
+    Quoin,
+    /// etcd, with its own load tool and ours.
+    Etcd,
+    /// etcd, with h2load.
+    H2load,
+    /// Redis that syncs each write.
+    Redis,
+    /// The machine alone.
+    Machine,
+}
+
+impl Side {
+    /// How it is called in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Quoin => "quoin",
+            Side::Etcd => "etcd",
+            Side::H2load => "etcd by h2load",
+            Side::Redis => "redis",
+            Side::Machine => "floor",
+        }
+    }
+
+    /// The server it needs.
+    pub fn target(self) -> Option<Target> {
+        match self {
+            Side::Quoin => Some(Target::Quoin),
+            Side::Etcd | Side::H2load => Some(Target::Etcd),
+            Side::Redis => Some(Target::Redis),
+            Side::Machine => None,
+        }
+    }
+}
+
+/// A load: connections, and requests in flight on each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Load {
+    /// Linearizable reads of single keys.
+    Get(usize, usize),
+    /// Writes of single keys.
+    Put(usize, usize),
+}
+
+impl Load {
+    /// How it is called.
+    pub fn name(self) -> String {
+        match self {
+            Load::Get(connections, in_flight) => format!("get {connections}x{in_flight}"),
+            Load::Put(connections, in_flight) => format!("put {connections}x{in_flight}"),
+        }
+    }
+
+    /// Whether it writes.
+    pub fn writes(self) -> bool {
+        matches!(self, Load::Put(..))
+    }
+
+    fn shape(self) -> (usize, usize) {
+        match self {
+            Load::Get(connections, in_flight) | Load::Put(connections, in_flight) => {
+                (connections, in_flight)
+            }
+        }
+    }
+
+    /// The most requests that `client` keeps in flight under this load.
+    pub fn in_flight(self, client: &str) -> usize {
+        let (connections, in_flight) = self.shape();
+        // The name of a load tool that takes other counts ends with its own: "... x1000".
+        let own = client
+            .rsplit_once(" x")
+            .and_then(|(_, count)| count.parse().ok());
+        own.unwrap_or(connections * in_flight)
+    }
+}
+
+/// A row before it is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct RowPlan {
+    /// Its name.
+    pub name: &'static str,
+    /// Whom we are held against.
+    pub peer: Side,
+    /// The load of both sides.
+    pub load: Load,
+    /// What is compared.
+    pub unit: Unit,
+    /// The ratio to reach.
+    pub bar: Option<f64>,
+}
+
+impl RowPlan {
+    /// The figure of a sample that this row compares.
+    pub fn figure(&self, sample: &Sample) -> Option<f64> {
+        match self.unit {
+            Unit::Micros => sample.p99_us,
+            _ => Some(sample.rate),
+        }
+    }
+}
+
+const fn row(name: &'static str, peer: Side, load: Load, unit: Unit, bar: Option<f64>) -> RowPlan {
+    RowPlan {
+        name,
+        peer,
+        load,
+        unit,
+        bar,
+    }
+}
+
+/// Every row that is made of loads.
+pub const ROWS: &[RowPlan] = &[
+    row(
+        "put-50x32",
+        Side::Etcd,
+        Load::Put(50, 32),
+        Unit::Rate,
+        Some(10.0),
+    ),
+    row(
+        "put-50x32",
+        Side::H2load,
+        Load::Put(50, 32),
+        Unit::Rate,
+        None,
+    ),
+    row(
+        "put-50x32",
+        Side::Redis,
+        Load::Put(50, 32),
+        Unit::Rate,
+        Some(0.7),
+    ),
+    row(
+        "put-64x1",
+        Side::Etcd,
+        Load::Put(64, 1),
+        Unit::Rate,
+        Some(3.0),
+    ),
+    row(
+        "put-64x1-p99",
+        Side::Etcd,
+        Load::Put(64, 1),
+        Unit::Micros,
+        Some(3.0),
+    ),
+    row(
+        "put-1x1",
+        Side::Etcd,
+        Load::Put(1, 1),
+        Unit::Rate,
+        Some(1.8),
+    ),
+    row("put-1x1", Side::Machine, Load::Put(1, 1), Unit::Rate, None),
+    row(
+        "get-64x1",
+        Side::Etcd,
+        Load::Get(64, 1),
+        Unit::Rate,
+        Some(2.0),
+    ),
+    row(
+        "get-50x32",
+        Side::Etcd,
+        Load::Get(50, 32),
+        Unit::Rate,
+        Some(8.0),
+    ),
+];
+
+/// Rows that take minutes, run only when named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heavy {
+    /// Restart and memory with many keys.
+    Restart,
+    /// Puts while a checkpoint runs.
+    Checkpoint,
+}
+
+/// The names of the heavy rows.
+pub const HEAVY: &[(&str, Heavy)] = &[
+    ("restart", Heavy::Restart),
+    ("checkpoint", Heavy::Checkpoint),
+];
+
+/// The rows with those names; all but the heavy ones if none are named.
+pub fn select(names: Option<&[&str]>) -> Result<(Vec<RowPlan>, Vec<Heavy>), String> {
+    let Some(names) = names else {
+        return Ok((ROWS.to_vec(), Vec::new()));
+    };
+    let known = || {
+        ROWS.iter()
+            .map(|row| row.name)
+            .chain(HEAVY.iter().map(|heavy| heavy.0))
+    };
+    for name in names {
+        if !known().any(|row| row == *name) {
+            let mut known: Vec<&str> = known().collect();
+            known.dedup();
+            return Err(format!(
+                "--rows {name}: no such row; there are {}",
+                known.join(", ")
+            ));
+        }
+    }
+    let rows = ROWS
+        .iter()
+        .filter(|row| names.contains(&row.name))
+        .copied()
+        .collect();
+    let heavy = HEAVY
+        .iter()
+        .filter(|heavy| names.contains(&heavy.0))
+        .map(|heavy| heavy.1);
+    Ok((rows, heavy.collect()))
+}
+
+/// What the rows want of the server of `server`: reads first, while it has only its keys.
+pub fn loads(rows: &[RowPlan], server: Side) -> Vec<(Side, Load)> {
+    let sides = rows
+        .iter()
+        .flat_map(|row| [(Side::Quoin, row.load), (row.peer, row.load)]);
+    let mut wanted: Vec<(Side, Load)> = sides
+        .filter(|(side, _)| *side == server || (server == Side::Etcd && *side == Side::H2load))
+        .collect();
+    wanted.sort_unstable_by_key(|(side, load)| (*load, *side));
+    wanted.dedup();
+    wanted
+}
+
+/// A load tool, ready to run.
+pub struct Candidate {
+    /// What it is.
+    pub name: String,
+    /// Runs it on a server for a time; the folder takes its files.
+    pub run: Run,
+}
+
+type Run = Box<dyn Fn(SocketAddr, Span, &Path) -> Result<Found, String>>;
+
+/// The load tools that may show what a side can do under a load.
+pub fn candidates(
+    side: Side,
+    load: Load,
+    programs: &Programs,
+    client_counts: &[usize],
+) -> Vec<Candidate> {
+    let Some(target) = side.target() else {
+        return Vec::new();
+    };
+    let shape = load.shape();
+    let mut list = Vec::new();
+    if side == Side::H2load {
+        for shape in [(50, 32), (100, 10), (1000, 1)] {
+            list.extend(
+                programs
+                    .h2load
+                    .clone()
+                    .map(|program| h2load(program, shape)),
+            );
+        }
+        return list;
+    }
+    list.push(ours(target, load));
+    if let (Side::Etcd, Some(program)) = (side, &programs.benchmark) {
+        match load {
+            // Its best at any count: the row with many in flight asks for that.
+            Load::Put(_, in_flight) if in_flight > 1 => {
+                let counts = client_counts.iter();
+                list.extend(counts.map(|&count| benchmark(program.clone(), "put", (count, count))));
+            }
+            Load::Put(connections, _) => {
+                list.push(benchmark(
+                    program.clone(),
+                    "put",
+                    (connections, connections),
+                ));
+            }
+            Load::Get(connections, in_flight) => {
+                let clients = connections * in_flight;
+                list.push(benchmark(program.clone(), "range", (connections, clients)));
+            }
+        }
+    }
+    if let (Side::Redis, Load::Put(..), Some(program)) = (side, load, &programs.redis_benchmark) {
+        let program = program.clone();
+        list.push(Candidate {
+            name: "redis-benchmark".into(),
+            run: Box::new(move |address, span, _| {
+                clients::redis_benchmark(&program, address, shape, span.requests(20_000))
+            }),
+        });
+    }
+    list
+}
+
+fn ours(target: Target, load: Load) -> Candidate {
+    let workload = if load.writes() {
+        Workload::Put
+    } else {
+        Workload::Get
+    };
+    Candidate {
+        name: "quoin-bench".into(),
+        run: Box::new(move |address, span, _| {
+            clients::ours(&clients::plan(
+                target,
+                address,
+                workload,
+                load.shape(),
+                span.time,
+            ))
+        }),
+    }
+}
+
+fn benchmark(program: PathBuf, call: &'static str, (conns, clients): (usize, usize)) -> Candidate {
+    // More connections than that only cost etcd: its documentation uses 100 for 1000 clients.
+    let conns = conns.min(100);
+    Candidate {
+        name: format!("etcd benchmark, {conns} connections, clients x{clients}"),
+        run: Box::new(move |address, span, _| {
+            let total = span.requests(2 * clients as u64 + 500);
+            clients::etcd_benchmark(&program, address, call, (conns, clients), total)
+        }),
+    }
+}
+
+fn h2load(program: PathBuf, (connections, streams): (usize, usize)) -> Candidate {
+    Candidate {
+        name: format!(
+            "h2load -c {connections} -m {streams}, in flight x{}",
+            connections * streams
+        ),
+        run: Box::new(move |address, span, folder| {
+            clients::h2load(&program, address, (connections, streams), span.time, folder)
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_selected_by_name() {
+        let (all, heavy) = select(None).unwrap();
+        assert_eq!((all.len(), heavy.len()), (ROWS.len(), 0));
+        let (some, heavy) = select(Some(&["put-50x32", "restart"])).unwrap();
+        assert_eq!((some.len(), heavy), (3, vec![Heavy::Restart]));
+        assert!(
+            select(Some(&["put-50x33"]))
+                .unwrap_err()
+                .contains("put-50x32, put-64x1")
+        );
+    }
+
+    #[test]
+    fn each_server_gets_each_load_once_and_reads_first() {
+        let all = loads(ROWS, Side::Quoin);
+        assert_eq!(all.len(), 5);
+        assert!(!all[0].1.writes() && !all[1].1.writes() && all[2].1.writes());
+        let etcd = loads(ROWS, Side::Etcd);
+        assert!(etcd.contains(&(Side::H2load, Load::Put(50, 32))));
+        assert_eq!(loads(ROWS, Side::Redis), [(Side::Redis, Load::Put(50, 32))]);
+        assert_eq!(
+            loads(ROWS, Side::Machine),
+            [(Side::Machine, Load::Put(1, 1))]
+        );
+    }
+
+    #[test]
+    fn a_tool_tells_what_it_keeps_in_flight() {
+        let load = Load::Put(50, 32);
+        assert_eq!(load.in_flight("quoin-bench"), 1600);
+        assert_eq!(
+            load.in_flight("etcd benchmark, 100 connections, clients x1000"),
+            1000
+        );
+        assert_eq!(Load::Put(1, 1).in_flight("redis-benchmark"), 1);
+    }
+}
