@@ -8,7 +8,7 @@ use proptest::prelude::*;
 type Outcomes = Vec<(u64, Outcome)>;
 
 /// Entries of one or more commands, each command with its own number.
-fn entries(history: &[Request<'static>], sizes: &[usize]) -> Vec<Entry<'static, u64>> {
+pub fn entries(history: &[Request<'static>], sizes: &[usize]) -> Vec<Entry<'static, u64>> {
     let mut commands = history.iter().enumerate().map(|(at, request)| Command {
         waiter: at as u64,
         request: request.clone(),
@@ -33,7 +33,7 @@ fn entries(history: &[Request<'static>], sizes: &[usize]) -> Vec<Entry<'static, 
     entries
 }
 
-fn open(store: MapStore, commands: usize) -> Applier<MapStore, u64> {
+pub fn open(store: MapStore, commands: usize) -> Applier<MapStore, u64> {
     Applier::open(
         store,
         BatchLimits {
@@ -45,7 +45,7 @@ fn open(store: MapStore, commands: usize) -> Applier<MapStore, u64> {
 }
 
 /// Purges to the end; the outcomes of physical compactions come last, so sort them in.
-fn finish(applier: &mut Applier<MapStore, u64>, mut outcomes: Outcomes) -> Outcomes {
+pub fn finish<S: Store>(applier: &mut Applier<S, u64>, mut outcomes: Outcomes) -> Outcomes {
     while applier.has_background() {
         applier.background(3, &mut outcomes).unwrap();
     }

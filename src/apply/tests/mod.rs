@@ -13,6 +13,8 @@ mod reads;
 
 mod space;
 
+mod tree_file;
+
 mod writes;
 
 use super::*;
