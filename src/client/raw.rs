@@ -104,45 +104,153 @@ pub struct RawReply<'a> {
     pub body: Reply<'a>,
 }
 
-/// The two buffers of a connection and what is known of the server.
+/// The receiving half of a connection: a buffer, and the replies in it.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Receiver {
     decoder: FrameDecoder,
     read_bytes: usize,
     hello: Option<ServerHello>,
+    /// Invariant: `read <= filled <= input.len()`; between the first two lie bytes that were
+    /// received and not yet given out as replies.
+    input: Vec<u8>,
+    read: usize,
+    filled: usize,
+    /// How long the frame at `read` is, as far as known.
+    wanted: usize,
+}
+
+impl Receiver {
+    /// For a connection that has just been opened.
+    pub fn new(options: &Options) -> Self {
+        Receiver {
+            decoder: FrameDecoder::replies(options.reply_bytes_max),
+            read_bytes: options.read_bytes.max(SERVER_PREAMBLE_BYTES),
+            hello: None,
+            input: Vec::new(),
+            read: 0,
+            filled: 0,
+            wanted: SERVER_PREAMBLE_BYTES,
+        }
+    }
+
+    /// What the server said on connect, once it is there.
+    pub fn hello(&self) -> Option<&ServerHello> {
+        self.hello.as_ref()
+    }
+
+    /// Room to receive into; never empty. It grows with the bytes that come, up to the frame
+    /// that is being received.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.read == self.filled {
+            self.read = 0;
+            self.filled = 0;
+            if self.input.len() > 16 * self.read_bytes {
+                // One huge reply has passed; its memory is not kept.
+                self.input = Vec::new();
+            }
+        } else if self.read > 0
+            && (self.input.len() - self.filled < self.read_bytes / 2
+                || self.read + self.wanted > self.input.len())
+        {
+            self.input.copy_within(self.read..self.filled, 0);
+            self.filled -= self.read;
+            self.read = 0;
+        }
+        if self.input.is_empty() {
+            self.input.resize(self.read_bytes, 0);
+        } else if self.filled == self.input.len() {
+            // Full of one frame's beginning: twice as much, as long as the frame needs it.
+            let length = (self.input.len() * 2).min(self.wanted).max(self.filled + 1);
+            self.input.resize(length, 0);
+        }
+        &mut self.input[self.filled..]
+    }
+
+    /// `bytes` were received into [`Receiver::space`].
+    ///
+    /// # Panics
+    /// If there was not that much room.
+    pub fn received(&mut self, bytes: usize) {
+        assert!(
+            bytes <= self.input.len() - self.filled,
+            "more received than there was room"
+        );
+        self.filled += bytes;
+    }
+
+    /// Whether the server's preamble is there; an error if it refuses the connection.
+    pub fn greeted(&mut self) -> Result<bool, Fault> {
+        if self.hello.is_some() {
+            return Ok(true);
+        }
+        let Some(hello) = wire::read_server_preamble(&self.input[self.read..self.filled])? else {
+            return Ok(false);
+        };
+        if hello.status != HelloStatus::Accepted {
+            return Err(Fault::NotServed(hello.status));
+        }
+        self.read += SERVER_PREAMBLE_BYTES;
+        self.wanted = FRAME_HEADER_BYTES;
+        self.hello = Some(hello);
+        Ok(true)
+    }
+
+    /// The next reply that is complete. After an error the connection is of no more use.
+    #[inline]
+    pub fn next_reply(&mut self) -> Result<Option<RawReply<'_>>, Fault> {
+        if !self.greeted()? {
+            return Ok(None);
+        }
+        let frame = match self.decoder.decode(&self.input[self.read..self.filled])? {
+            Decoded::NeedMore { total } => {
+                self.wanted = total;
+                return Ok(None);
+            }
+            Decoded::Frame { frame, consumed } => {
+                self.read += consumed;
+                self.wanted = FRAME_HEADER_BYTES;
+                frame
+            }
+        };
+        let (header, body) = wire::decode_reply(&frame)?;
+        match body {
+            Reply::Refused(refusal) if frame.id == 0 => Err(Fault::Closed {
+                code: refusal.code,
+                message: refusal.message.to_owned(),
+            }),
+            body => Ok(Some(RawReply {
+                id: frame.id,
+                header,
+                body,
+            })),
+        }
+    }
+}
+
+/// Both buffers of a connection.
+#[derive(Debug)]
+pub struct Connection {
+    receiver: Receiver,
     in_flight: usize,
     /// Bytes before `out_sent` have left.
     out: Vec<u8>,
     out_sent: usize,
-    /// Invariant: `input_read <= input_filled <= input.len()`; between the first two lie bytes
-    /// that were received and not yet given out as replies.
-    input: Vec<u8>,
-    input_read: usize,
-    input_filled: usize,
-    /// How long the frame at `input_read` is, as far as known.
-    wanted: usize,
 }
 
 impl Connection {
     /// A connection that has just been opened: the preamble is the first that it sends.
     pub fn new(options: Options) -> Self {
         Connection {
-            decoder: FrameDecoder::replies(options.reply_bytes_max),
-            read_bytes: options.read_bytes.max(SERVER_PREAMBLE_BYTES),
-            hello: None,
+            receiver: Receiver::new(&options),
             in_flight: 0,
             out: wire::client_preamble().to_vec(),
             out_sent: 0,
-            input: Vec::new(),
-            input_read: 0,
-            input_filled: 0,
-            wanted: SERVER_PREAMBLE_BYTES,
         }
     }
 
     /// What the server said on connect, once it is there. Requests may be sent before.
     pub fn hello(&self) -> Option<&ServerHello> {
-        self.hello.as_ref()
+        self.receiver.hello()
     }
 
     /// Requests encoded and not yet answered.
@@ -193,91 +301,26 @@ impl Connection {
         }
     }
 
-    /// Room to receive into; never empty. It grows with the bytes that come, up to the frame
-    /// that is being received.
+    /// As [`Receiver::space`].
     pub fn space(&mut self) -> &mut [u8] {
-        if self.input_read == self.input_filled {
-            self.input_read = 0;
-            self.input_filled = 0;
-        } else if self.input_read > 0
-            && (self.input.len() - self.input_filled < self.read_bytes / 2
-                || self.input_read + self.wanted > self.input.len())
-        {
-            self.input
-                .copy_within(self.input_read..self.input_filled, 0);
-            self.input_filled -= self.input_read;
-            self.input_read = 0;
-        }
-        if self.input.is_empty() {
-            self.input.resize(self.read_bytes, 0);
-        } else if self.input_filled == self.input.len() {
-            // Full of one frame's beginning: twice as much, as long as the frame needs it.
-            let length = (self.input.len() * 2)
-                .min(self.wanted)
-                .max(self.input_filled + 1);
-            self.input.resize(length, 0);
-        }
-        &mut self.input[self.input_filled..]
+        self.receiver.space()
     }
 
-    /// `bytes` were received into [`Connection::space`].
+    /// As [`Receiver::received`].
     ///
     /// # Panics
     /// If there was not that much room.
     pub fn received(&mut self, bytes: usize) {
-        assert!(
-            bytes <= self.input.len() - self.input_filled,
-            "more received than there was room"
-        );
-        self.input_filled += bytes;
+        self.receiver.received(bytes);
     }
 
-    /// The next reply that is complete. After an error the connection is of no more use.
+    /// As [`Receiver::next_reply`].
     #[inline]
     pub fn next_reply(&mut self) -> Result<Option<RawReply<'_>>, Fault> {
-        if self.hello.is_none() && !self.read_hello()? {
-            return Ok(None);
+        let reply = self.receiver.next_reply()?;
+        if reply.is_some() {
+            self.in_flight = self.in_flight.saturating_sub(1);
         }
-        let bytes = &self.input[self.input_read..self.input_filled];
-        let frame = match self.decoder.decode(bytes)? {
-            Decoded::NeedMore { total } => {
-                self.wanted = total;
-                return Ok(None);
-            }
-            Decoded::Frame { frame, consumed } => {
-                self.input_read += consumed;
-                self.wanted = FRAME_HEADER_BYTES;
-                frame
-            }
-        };
-        let (header, body) = wire::decode_reply(&frame)?;
-        match body {
-            Reply::Refused(refusal) if frame.id == 0 => Err(Fault::Closed {
-                code: refusal.code,
-                message: refusal.message.to_owned(),
-            }),
-            body => {
-                self.in_flight = self.in_flight.saturating_sub(1);
-                Ok(Some(RawReply {
-                    id: frame.id,
-                    header,
-                    body,
-                }))
-            }
-        }
-    }
-
-    fn read_hello(&mut self) -> Result<bool, Fault> {
-        let bytes = &self.input[self.input_read..self.input_filled];
-        let Some(hello) = wire::read_server_preamble(bytes)? else {
-            return Ok(false);
-        };
-        if hello.status != HelloStatus::Accepted {
-            return Err(Fault::NotServed(hello.status));
-        }
-        self.input_read += SERVER_PREAMBLE_BYTES;
-        self.wanted = FRAME_HEADER_BYTES;
-        self.hello = Some(hello);
-        Ok(true)
+        Ok(reply)
     }
 }
