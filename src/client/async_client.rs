@@ -120,6 +120,10 @@ impl Client {
 impl Pool {
     /// A connection that works, as far as known.
     async fn link(&self, deadline: Instant) -> Result<Arc<Link>, ClientError> {
+        if self.addresses.is_empty() {
+            let none = io::Error::new(io::ErrorKind::InvalidInput, "no endpoints given");
+            return Err(ClientError::from(none).not_sent());
+        }
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len();
         let slot = &self.slots[at];
         if let Some(link) = slot.working() {
@@ -161,11 +165,8 @@ impl Pool {
     }
 
     async fn open(&self, opening: &mut Opening, deadline: Instant) -> Result<Link, ClientError> {
-        let Some(at) = opening.tried.checked_rem(self.addresses.len()) else {
-            let none = io::Error::new(io::ErrorKind::InvalidInput, "no endpoints given");
-            return Err(none.into());
-        };
-        opening.tried += 1;
+        let at = opening.tried % self.addresses.len();
+        opening.tried = opening.tried.wrapping_add(1);
         let limit = deadline.min(Instant::now() + self.options.connect_timeout);
         match timeout_at(limit, Link::open(&self.addresses[at], &self.options)).await {
             Ok(link) => link,

@@ -171,6 +171,10 @@ impl Submitted {
 impl Pool {
     /// A connection that works, as far as known.
     fn link(&self, deadline: Instant) -> Result<Arc<Link>, ClientError> {
+        if self.addresses.is_empty() {
+            let none = io::Error::new(io::ErrorKind::InvalidInput, "no endpoints given");
+            return Err(ClientError::from(none).not_sent());
+        }
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len();
         loop {
             let mut slot = lock(&self.slots[at]);
@@ -221,11 +225,8 @@ impl Pool {
     }
 
     fn open(&self, slot: &mut Slot, deadline: Instant) -> Result<Link, ClientError> {
-        let Some(at) = slot.tried.checked_rem(self.addresses.len()) else {
-            let none = io::Error::new(io::ErrorKind::InvalidInput, "no endpoints given");
-            return Err(none.into());
-        };
-        slot.tried += 1;
+        let at = slot.tried % self.addresses.len();
+        slot.tried = slot.tried.wrapping_add(1);
         let limit = deadline.min(Instant::now() + self.options.connect_timeout);
         Link::open(&self.addresses[at], &self.options, limit)
     }
