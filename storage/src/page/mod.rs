@@ -28,3 +28,6 @@ pub use layout::{
 };
 pub use meta::{META_VERSION, Meta, MetaFault, Root, USER_MAX};
 pub use verify::{fuzz_page, verify};
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,7 @@ pub struct CheckReport {
 }
 
 /// Addresses for the file under check.
-const RESERVE: u64 = if cfg!(miri) { 1 << 22 } else { 1 << 40 };
+pub(super) const RESERVE: u64 = if cfg!(miri) { 1 << 22 } else { 1 << 40 };
 
 fn corrupt(page: u64, what: &'static str) -> TreeError {
     TreeError::Corrupt { page, what }

@@ -177,6 +177,12 @@ impl Frames {
         page::as_bytes(self.mapped(slot))
     }
 
+    /// The bytes of any page of a file that nobody writes to; only in the inspector.
+    pub(super) fn idle_page(&self, id: u64) -> Option<&PageBytes> {
+        let inside = id < self.file_pages() && id < self.limit();
+        inside.then(|| page::as_bytes(self.mapped(id)))
+    }
+
     /// The bytes of a run of a durable state, checked; only at open and in the checker.
     pub(super) fn read_durable(&self, run: Run) -> Result<&[u8], TreeError> {
         // SAFETY: no page of a durable state is written while the file is being opened or checked.

@@ -160,7 +160,7 @@ impl IdSet {
         if let Some(first) = words.first_mut() {
             *first &= !3;
         }
-        if end % 64 != 0
+        if !end.is_multiple_of(64)
             && let Some(last) = words.last_mut()
         {
             *last &= (1 << (end % 64)) - 1;

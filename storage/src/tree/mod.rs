@@ -36,9 +36,12 @@ mod checkpoint;
 
 mod check;
 
+mod inspect;
+
 pub use api::{Interval, TREES, TreeError, TreeId, TreeRead, TreeWrite};
 pub use check::{CheckReport, check};
 pub use checkpoint::{CheckpointDone, CheckpointJob};
+pub use inspect::{CellDump, Inspector, PageDump};
 pub use open::{Shared, TreeOptions, open};
 pub use publish::{READERS_MAX, Reader, Snapshot};
 pub use txn::Txn;

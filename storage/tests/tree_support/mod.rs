@@ -1,3 +1,4 @@
+#![allow(dead_code)] // every test file uses another part
 //! A tree and a plain model of it, driven by the same random history.
 
 use quoin_storage::disk::Disk;
@@ -149,7 +150,9 @@ pub fn step(
     Ok(())
 }
 
-fn inside<'m>(map: &'m Map, interval: &Interval<'_>) -> Vec<(&'m [u8], &'m (Vec<u8>, bool))> {
+type Entry<'m> = (&'m [u8], &'m (Vec<u8>, bool));
+
+fn inside<'m>(map: &'m Map, interval: &Interval<'_>) -> Vec<Entry<'m>> {
     map.range(interval.start.to_vec()..)
         .take_while(|(key, _)| interval.end.is_none_or(|end| key.as_slice() < end))
         .map(|(key, entry)| (key.as_slice(), entry))
