@@ -12,6 +12,8 @@ mod recovery;
 
 mod rot;
 
+mod speed;
+
 use super::{Entry, HardState, LogError, LogOptions, LogWriter, Recovered};
 use crate::disk::Disk;
 use crate::disk::sim::SimDisk;
