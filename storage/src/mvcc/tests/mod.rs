@@ -4,6 +4,8 @@ mod history;
 
 mod model;
 
+mod real;
+
 mod walk;
 
 mod small;
