@@ -25,6 +25,8 @@ mod floor;
 
 mod compare;
 
+mod storage;
+
 use std::process::ExitCode;
 
 use args::Flag;
@@ -39,6 +41,10 @@ const COMMANDS: &[(&str, &str)] = &[
     (
         "floor",
         "measure this machine's limits: synced write, loopback round trip",
+    ),
+    (
+        "storage",
+        "the storage engine alone, beside LMDB; 'storage overwrite': the space it takes",
     ),
 ];
 
@@ -75,6 +81,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode, String> {
                 ExitCode::FAILURE
             })
         }),
+        "storage" => storage_command(command, rest),
         "help" | "--help" | "-h" => {
             print!("{}", usage());
             Ok(ExitCode::SUCCESS)
@@ -120,6 +127,21 @@ fn with_flags(
         return Ok(ExitCode::SUCCESS);
     }
     body(&args::parse(flags, rest)?)
+}
+
+fn storage_command(command: &str, rest: &[String]) -> Result<ExitCode, String> {
+    let (run, rest): (fn(&_) -> _, _) = match rest.split_first() {
+        Some((word, rest)) if word == "overwrite" => (storage::overwrite, rest),
+        _ => (storage::compare, rest),
+    };
+    with_flags(command, storage::FLAGS, rest, |parsed| {
+        let met = run(parsed).map_err(|e| e.to_string())?;
+        Ok(if met {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    })
 }
 
 /// Runs a load and reports it; a failed request makes the exit code 1.

@@ -1,0 +1,157 @@
+//! quoin's revisions over its tree, with the checkpoint thread running as in the server.
+
+use super::{Failure, Side, key, value};
+use quoin_storage::disk::RealDisk;
+use quoin_storage::mvcc::{Horizon, Meta, View, WriteTxn, compact_step};
+use quoin_storage::tree::{self, CheckpointDone, CheckpointJob, Reader, TreeError, TreeOptions};
+use quoin_storage::tree::{Shared, Writer};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+
+/// The engine and its checkpoint thread.
+pub struct Engine {
+    writer: Writer,
+    shared: Shared,
+    reader: Reader,
+    pub meta: Meta,
+    /// New bytes after which a checkpoint is due.
+    checkpoint_bytes: u64,
+    thread: Checkpointer,
+    /// Checkpoints finished since the window began.
+    checkpoints: u64,
+}
+
+/// The thread that writes checkpoints.
+struct Checkpointer {
+    jobs: Option<Sender<CheckpointJob>>,
+    done: Receiver<Result<CheckpointDone, TreeError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpointer {
+    fn start(shared: &Shared) -> Checkpointer {
+        let (jobs, inbox) = channel::<CheckpointJob>();
+        let (outbox, done) = channel();
+        let file = shared.page_file();
+        let thread = std::thread::spawn(move || {
+            for job in inbox {
+                let result = job.run(file.as_ref(), &mut |_| {});
+                if outbox.send(result).is_err() {
+                    return;
+                }
+            }
+        });
+        Checkpointer {
+            jobs: Some(jobs),
+            done,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends with its inbox; a panic there has been reported by itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Engine {
+    /// Opens an empty one.
+    pub fn open(dir: &Path, checkpoint_bytes: u64) -> Result<Engine, Failure> {
+        let disk = Arc::new(RealDisk::open(dir)?);
+        let (writer, shared) = tree::open(disk, "tree", TreeOptions::default())?;
+        let reader = shared.reader().ok_or("no slot for a reader")?;
+        let thread = Checkpointer::start(&shared);
+        let meta = Meta::decode(writer.user())?;
+        Ok(Engine {
+            writer,
+            shared,
+            reader,
+            meta,
+            checkpoint_bytes,
+            thread,
+            checkpoints: 0,
+        })
+    }
+
+    /// One commit: a revision for each key, as if each were a command of its own.
+    pub fn commit(&mut self, keys: &[u64], stamp: u64, purge: usize) -> Result<(), Failure> {
+        let mut txn = self.writer.begin();
+        for &n in keys {
+            let mut command = WriteTxn::begin(&mut txn, &mut self.meta);
+            command.put(&key(n), &value(n, stamp), 0)?;
+            command.finish();
+        }
+        if purge > 0 {
+            compact_step(&mut txn, &mut self.meta, purge)?;
+        }
+        self.meta.applied_index += 1;
+        txn.commit(&self.meta.encode());
+        self.checkpoint()
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Failure> {
+        match self.thread.done.try_recv() {
+            Ok(done) => {
+                self.writer.checkpointed(done?);
+                self.checkpoints += 1;
+            }
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => return Err("the checkpoint thread is gone".into()),
+        }
+        if self.writer.young_bytes() >= self.checkpoint_bytes
+            && let Some(job) = self.writer.checkpoint()
+            && let Some(jobs) = &self.thread.jobs
+        {
+            jobs.send(job)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of blocks that the tree file occupies.
+    pub fn file_bytes(&self) -> Result<u64, Failure> {
+        Ok(self.shared.page_file().allocated_bytes()?)
+    }
+}
+
+impl Side for Engine {
+    fn name(&self) -> &'static str {
+        "quoin"
+    }
+
+    fn put(&mut self, keys: &[u64], stamp: u64) -> Result<(), Failure> {
+        self.commit(keys, stamp, 0)
+    }
+
+    fn get(&mut self, keys: &[u64]) -> Result<u64, Failure> {
+        let snapshot = self.reader.pin();
+        let view = View::new(&snapshot, Horizon::decode(snapshot.user())?);
+        let mut sum = 0;
+        for &n in keys {
+            let pair = view.get(&key(n))?.ok_or("quoin lost a key")?;
+            sum += u64::from(pair.value[100]);
+        }
+        Ok(sum)
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.checkpoints = 0;
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<String, Failure> {
+        let mib = |bytes: u64| bytes >> 20;
+        Ok(format!(
+            "{} checkpoints, {} MiB of file, {} MiB live",
+            self.checkpoints,
+            mib(self.file_bytes()?),
+            mib(self.meta.live_bytes)
+        ))
+    }
+}
