@@ -55,10 +55,10 @@ impl Default for BatchLimits {
 /// a crash the entries that follow the last durable root are applied again, each exactly once.
 /// How entries are gathered into transactions changes no outcome.
 ///
-/// **Space.** A command that would add data while the tree has only its reserve left is refused
-/// with `NoSpace`; deletes and compaction go on. This verdict depends on the member's own disk,
-/// which is right for one member alone and for no cluster: there the verdict must come out of
-/// the log, and `SpaceRule` is the only place that knows.
+/// **Space.** A store may refuse commands that would add data while only its reserve is left
+/// ([`StoreTxn::has_room`]); deletes and compaction go on. A store that is applied to again after
+/// a crash must not, for then its verdict could be another: there room is looked at before a
+/// command enters the log.
 #[derive(Debug)]
 pub struct Applier<S, W> {
     store: S,

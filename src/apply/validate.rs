@@ -219,7 +219,7 @@ fn txn_bytes(txn: &TxnRequest<'_>) -> usize {
 }
 
 /// Whether a request can make the store larger: it puts something, in whichever branch.
-pub(super) fn adds_data(request: &Request<'_>) -> bool {
+pub fn adds_data(request: &Request<'_>) -> bool {
     match request {
         Request::Put(_) => true,
         Request::Txn(txn) => txn_adds_data(txn),

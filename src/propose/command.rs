@@ -236,6 +236,23 @@ impl<'a> Batch<'a> {
         self.count
     }
 
+    /// The same batch with only the commands that `keep` wants; `None` if it wants none.
+    pub fn keep(&self, mut keep: impl FnMut(&Command<'a>) -> bool) -> Option<Built> {
+        let BatchId {
+            member,
+            boot,
+            front,
+            sequence,
+        } = self.id;
+        let mut kept = BatchBuilder::new(member, boot, front, usize::MAX, u32::MAX);
+        kept.sequence = sequence;
+        for command in self.commands().filter(|command| keep(command)) {
+            // With no bound nothing is full.
+            let _ = kept.push(command.waiter, command.kind, command.body);
+        }
+        kept.take()
+    }
+
     /// The commands in order.
     pub fn commands(&self) -> Commands<'a> {
         Commands {
@@ -637,6 +654,17 @@ mod tests {
                 .len(),
             1000
         );
+    }
+
+    #[test]
+    fn commands_are_taken_out_of_a_batch() {
+        let batch = Batch::decode(GOLDEN).unwrap();
+        let whole = batch.keep(|_| true).unwrap();
+        assert_eq!(whole.bytes, GOLDEN);
+        let one = batch.keep(|command| command.waiter == 1).unwrap();
+        let one = Batch::decode(&one.bytes).unwrap();
+        assert_eq!((one.id(), one.count()), (batch.id(), 1));
+        assert!(batch.keep(|_| false).is_none());
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct LogThread {
     confirmed: bool,
     /// There was no space for the last write, or for the last spare segment.
     full: bool,
+    /// What the order actor was told last.
+    told_full: bool,
 }
 
 impl LogThread {
@@ -59,6 +61,7 @@ impl LogThread {
             staged: None,
             confirmed: true,
             full: false,
+            told_full: false,
         }
     }
 
@@ -86,7 +89,10 @@ impl LogThread {
                 .and_then(|()| if any { Ok(()) } else { self.confirm() });
             match done {
                 Ok(()) => {}
-                Err(LogError::NoSpace) => self.note_full(),
+                Err(LogError::NoSpace) => {
+                    self.note_full();
+                    self.tell(true);
+                }
                 Err(error) => failed(&error),
             }
         }
@@ -133,6 +139,7 @@ impl LogThread {
             self.writer.flush()?;
             self.staged = None;
             self.confirmed = false;
+            self.tell(false);
             self.order
                 .answer(SeatInput::Order(OrderInput::Appended { number }));
         }
@@ -144,6 +151,16 @@ impl LogThread {
         self.writer.idle()?;
         self.confirmed = true;
         Ok(())
+    }
+
+    /// Tells the order actor whether an append is held back for want of space: it refuses writes
+    /// then, and makes the checkpoint that a cut needs.
+    fn tell(&mut self, full: bool) {
+        if self.told_full != full {
+            self.told_full = full;
+            self.order
+                .answer(SeatInput::Order(OrderInput::LogFull(full)));
+        }
     }
 
     fn note_full(&mut self) {

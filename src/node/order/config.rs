@@ -24,7 +24,8 @@ pub struct OrderConfig {
     pub founding: bool,
     /// One tick of consensus.
     pub tick_ns: u64,
-    /// Bytes of batches taken and not yet applied; beyond it writes are refused.
+    /// Bytes of batches taken and not yet applied; beyond it writes are refused. When the disk
+    /// is full, so much still has to find room in the tree's reserve.
     pub in_flight_bytes: usize,
     /// Commands taken and not yet applied; beyond it writes are refused.
     pub in_flight_commands: usize,
@@ -71,7 +72,7 @@ impl OrderConfig {
             voters: vec![member],
             founding: true,
             tick_ns: limits::HEARTBEAT_MS_DEFAULT * MS,
-            in_flight_bytes: 256 * limits::MIB,
+            in_flight_bytes: 64 * limits::MIB,
             in_flight_commands: 1 << 20,
             commands_per_turn: 4096,
             bytes_per_turn: 4 * limits::MIB,

@@ -26,12 +26,13 @@ use super::messages::{
     FrontId, FrontInput, OrderInput, OrderOutput, Outcome, ProposalBatch, Reply,
 };
 use crate::api::Error;
-use crate::apply::{Applier, Failure, StoreTxn};
+use crate::apply::{Applier, Failure, StoreTxn, validate};
 use crate::consensus::confchange::{decode_conf_state, voters};
 use crate::consensus::{Core, Handled, LogEntry, ProposeError, Role, Start, StartError};
 use crate::propose::command::Batch;
 use crate::propose::reads::ReadBarriers;
 use crate::propose::waiters::WaiterId;
+use crate::wire;
 use quoin_storage::log::{self, HardState};
 use quoin_storage::mvcc::{self, Meta};
 
@@ -233,21 +234,23 @@ impl<S: Durable> Order<S> {
     }
 
     fn admit(&mut self, batch: ProposalBatch) {
+        let revision = self.applier.meta().revision;
         let refused = if self.draining.is_some() {
             Err((batch, Error::Stopped))
         } else if self.log_full {
             Err((batch, Error::NoSpace))
         } else {
+            let batch = if self.applier.store().full() {
+                only_what_frees(&mut self.replies, batch, revision)
+            } else {
+                Some(batch)
+            };
+            let Some(batch) = batch else { return };
             let taken = self.flights.take(batch);
             taken.map_err(|batch| (batch, Error::TooManyRequests))
         };
         if let Err((batch, error)) = refused {
-            refuse(
-                &mut self.replies,
-                &batch,
-                self.applier.meta().revision,
-                error,
-            );
+            refuse(&mut self.replies, &batch, revision, error);
         }
     }
 
@@ -535,4 +538,37 @@ fn refuse(replies: &mut [Vec<Reply>], flight: &ProposalBatch, revision: i64, err
         waiter: WaiterId(command.waiter),
         outcome: Outcome::Failed { revision, error },
     }));
+}
+
+/// On a full disk: refuses the commands of a batch that would add data, and leaves the others.
+///
+/// This is the one place where space is judged. Once a command is in the log it is applied, now
+/// and after every crash, whatever the disk says then: outcomes must not depend on it.
+fn only_what_frees(
+    replies: &mut [Vec<Reply>],
+    batch: ProposalBatch,
+    revision: i64,
+) -> Option<ProposalBatch> {
+    let decoded = Batch::decode(&batch.bytes).ok()?;
+    let built = decoded.keep(|command| {
+        let request = wire::decode_request(command.kind.wire_kind(), command.body);
+        let frees = request.is_ok_and(|request| !validate::adds_data(&request));
+        if !frees && let Some(replies) = replies.get_mut(usize::from(batch.front.0)) {
+            let outcome = Outcome::Failed {
+                revision,
+                error: Error::NoSpace,
+            };
+            replies.push(Reply {
+                waiter: WaiterId(command.waiter),
+                outcome,
+            });
+        }
+        frees
+    })?;
+    Some(ProposalBatch {
+        front: batch.front,
+        sequence: built.sequence,
+        count: built.count,
+        bytes: built.bytes,
+    })
 }

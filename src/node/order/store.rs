@@ -14,6 +14,8 @@ pub trait Durable: Store {
     fn changed(&self) -> bool;
     /// One is under way.
     fn checkpointing(&self) -> bool;
+    /// The disk is full: nothing more is to be added.
+    fn full(&self) -> bool;
     /// Bytes of pages that exist in memory alone.
     fn young_bytes(&self) -> u64;
     /// What the oldest state to which a damaged file may fall back said of itself: what that one
@@ -36,6 +38,10 @@ impl Durable for Writer {
 
     fn checkpointing(&self) -> bool {
         Writer::checkpointing(self)
+    }
+
+    fn full(&self) -> bool {
+        Writer::full(self)
     }
 
     fn young_bytes(&self) -> u64 {

@@ -1,0 +1,303 @@
+//! One node on a simulated disk: the order actor with the real log and the real tree below it.
+
+use quoin::apply::{Applier, BatchLimits};
+use quoin::node::messages::{AppendRequest, OrderInput, OrderOutput};
+use quoin::node::order::{CheckpointConfig, Order, OrderConfig};
+use quoin_storage::disk::sim::SimDisk;
+use quoin_storage::log::{EntryRef, LogError, LogOptions, LogWriter};
+use quoin_storage::tree::{self, CheckpointDone, CheckpointJob, Reader, Shared, TreeError, Writer};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+pub const TREE: &str = "tree";
+pub const FRONTS: u16 = 2;
+const MS: u64 = 1_000_000;
+
+/// Why a node stopped.
+#[derive(Debug)]
+pub struct Stopped(pub String);
+
+/// What waits for the log thread.
+enum LogWork {
+    Append(AppendRequest),
+    Cut(u64),
+}
+
+/// A checkpoint in progress, on a thread of its own that runs only while the test waits for it:
+/// it stops after each of its writes, so that other things can happen in between, and still
+/// everything happens in one order.
+struct Checkpoint {
+    go: Sender<()>,
+    paused: Receiver<Option<Result<CheckpointDone, TreeError>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpoint {
+    fn start(job: CheckpointJob, shared: &Shared) -> Checkpoint {
+        let (go, wait) = channel::<()>();
+        let (tell, paused) = channel();
+        let file = shared.page_file();
+        let thread = std::thread::spawn(move || {
+            if wait.recv().is_err() {
+                return;
+            }
+            let done = job.run(&*file, &mut |_| {
+                // Once the node is gone nobody answers, and the rest runs against a disk
+                // without power.
+                let _ = tell.send(None);
+                let _ = wait.recv();
+            });
+            let _ = tell.send(Some(done));
+        });
+        Checkpoint {
+            go,
+            paused,
+            thread: Some(thread),
+        }
+    }
+
+    fn step(&mut self) -> Option<Result<CheckpointDone, TreeError>> {
+        self.go.send(()).expect("the checkpoint waits");
+        self.paused.recv().expect("the checkpoint goes on")
+    }
+}
+
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        let (closed, _) = channel();
+        self.go = closed;
+        let (_, closed) = channel();
+        self.paused = closed;
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("a checkpoint does not panic");
+        }
+    }
+}
+
+pub struct Node {
+    pub order: Order<Writer>,
+    pub reader: Reader,
+    log: LogWriter,
+    shared: Shared,
+    inbox: Vec<OrderInput>,
+    log_queue: VecDeque<LogWork>,
+    log_full: bool,
+    /// The newest append that is staged and not flushed.
+    staged: Option<u64>,
+    checkpoint: Option<Checkpoint>,
+    /// Entries that were in the log and not in the tree at start.
+    pub replayed: u64,
+}
+
+pub struct Settings {
+    pub boot: u64,
+    pub founding: bool,
+    pub segment_bytes: u64,
+    pub checkpoint: CheckpointConfig,
+    pub in_flight_bytes: usize,
+    pub per_turn: usize,
+    pub tree: tree::TreeOptions,
+}
+
+pub fn config(settings: &Settings) -> OrderConfig {
+    let mut config = OrderConfig::sole(77, 1, settings.boot, FRONTS);
+    config.founding = settings.founding;
+    config.checkpoint = settings.checkpoint;
+    config.in_flight_bytes = settings.in_flight_bytes;
+    config.commands_per_turn = settings.per_turn;
+    config.purge_per_turn = 3;
+    config.tick_ns = 100 * MS;
+    config
+}
+
+impl Node {
+    pub fn start(
+        disk: &SimDisk,
+        settings: &Settings,
+        seed: u64,
+        now_ns: u64,
+    ) -> Result<Node, Stopped> {
+        let stopped = |what: &dyn std::fmt::Display| Stopped(what.to_string());
+        let disk: Arc<SimDisk> = Arc::new(disk.clone());
+        let mut options = LogOptions::new(5, seed);
+        options.segment_bytes = settings.segment_bytes;
+        options.free_segments_max = 2;
+        let (log, recovered) = LogWriter::open(disk.clone(), options).map_err(|e| stopped(&e))?;
+        let (writer, shared) =
+            tree::open(disk, TREE, settings.tree.clone()).map_err(|e| stopped(&e))?;
+        let applier = Applier::open(writer, BatchLimits::default()).map_err(|e| stopped(&e))?;
+        let last = recovered.base_index + recovered.entries.len() as u64;
+        let replayed = last.saturating_sub(applier.meta().applied_index);
+        let order = Order::new(config(settings), recovered.into(), applier, seed, now_ns)
+            .map_err(|e| stopped(&e))?;
+        let reader = shared.reader().expect("a reader's slot is free");
+        Ok(Node {
+            order,
+            reader,
+            log,
+            shared,
+            inbox: Vec::new(),
+            log_queue: VecDeque::new(),
+            log_full: false,
+            staged: None,
+            checkpoint: None,
+            replayed,
+        })
+    }
+
+    pub fn send(&mut self, input: OrderInput) {
+        self.inbox.push(input);
+    }
+
+    /// One loop turn of the order actor. What is for log and checkpoint thread goes there; the
+    /// rest is returned.
+    pub fn turn(&mut self, now_ns: u64) -> Result<Vec<OrderOutput>, Stopped> {
+        let mut out = Vec::new();
+        for input in self.inbox.drain(..) {
+            self.order.step(now_ns, input, &mut out);
+        }
+        self.order.turn(now_ns, &mut out);
+        let mut rest = Vec::new();
+        for output in out {
+            match output {
+                OrderOutput::Append(append) => self.log_queue.push_back(LogWork::Append(append)),
+                OrderOutput::CutLog { index } => self.log_queue.push_back(LogWork::Cut(index)),
+                OrderOutput::Checkpoint(job) => {
+                    assert!(self.checkpoint.is_none(), "one checkpoint at a time");
+                    self.checkpoint = Some(Checkpoint::start(*job, &self.shared));
+                }
+                OrderOutput::Fatal(fatal) => return Err(Stopped(fatal.to_string())),
+                other => rest.push(other),
+            }
+        }
+        Ok(rest)
+    }
+
+    /// Lets the log thread take up to `most` pieces of work, with one durable write for all
+    /// appends among them.
+    pub fn log_step(&mut self, most: usize) -> Result<bool, Stopped> {
+        let mut worked = false;
+        for _ in 0..most {
+            let Some(work) = self.log_queue.front() else {
+                break;
+            };
+            worked = true;
+            let done = match work {
+                LogWork::Append(append) => {
+                    let entries = append.entries.iter().map(entry);
+                    let staged = self.log.stage(append.hard_state.as_ref(), entries);
+                    if staged.is_ok() {
+                        self.staged = Some(append.number);
+                    }
+                    staged
+                }
+                LogWork::Cut(index) => {
+                    let index = *index;
+                    self.flush()?;
+                    self.log.cut(index)
+                }
+            };
+            match done {
+                Ok(()) => drop(self.log_queue.pop_front()),
+                Err(LogError::NoSpace) => {
+                    self.full(true);
+                    self.cut_ahead()?;
+                    break;
+                }
+                Err(error) => return Err(Stopped(error.to_string())),
+            }
+        }
+        self.flush()?;
+        if let Some(job) = self.log.spare() {
+            match self.log.spare_made(job.run()) {
+                Ok(()) | Err(LogError::NoSpace) => {}
+                Err(error) => return Err(Stopped(error.to_string())),
+            }
+        }
+        Ok(worked)
+    }
+
+    fn flush(&mut self) -> Result<(), Stopped> {
+        match self.log.flush() {
+            Ok(()) => {
+                if let Some(number) = self.staged.take() {
+                    self.full(false);
+                    self.inbox.push(OrderInput::Appended { number });
+                }
+                Ok(())
+            }
+            Err(LogError::NoSpace) => {
+                self.full(true);
+                self.cut_ahead()
+            }
+            Err(error) => Err(Stopped(error.to_string())),
+        }
+    }
+
+    /// While an append is held back, the cuts behind it are what it waits for.
+    fn cut_ahead(&mut self) -> Result<(), Stopped> {
+        let cuts: Vec<u64> = self
+            .log_queue
+            .iter()
+            .filter_map(|work| match work {
+                LogWork::Cut(index) => Some(*index),
+                LogWork::Append(_) => None,
+            })
+            .collect();
+        self.log_queue
+            .retain(|work| matches!(work, LogWork::Append(_)));
+        for index in cuts {
+            match self.log.cut(index) {
+                Ok(()) | Err(LogError::NoSpace) => {}
+                Err(error) => return Err(Stopped(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    fn full(&mut self, full: bool) {
+        if self.log_full != full {
+            self.log_full = full;
+            self.inbox.push(OrderInput::LogFull(full));
+        }
+    }
+
+    pub fn log_idle(&mut self) -> Result<(), Stopped> {
+        match self.log.idle() {
+            Ok(_) | Err(LogError::NoSpace) => Ok(()),
+            Err(error) => Err(Stopped(error.to_string())),
+        }
+    }
+
+    /// Lets the checkpoint go on to its next write.
+    pub fn checkpoint_step(&mut self) -> Result<bool, Stopped> {
+        let Some(checkpoint) = &mut self.checkpoint else {
+            return Ok(false);
+        };
+        if let Some(done) = checkpoint.step() {
+            self.checkpoint = None;
+            let done = done.map_err(|error| Stopped(error.to_string()))?;
+            self.inbox.push(OrderInput::Checkpointed(Box::new(done)));
+        }
+        Ok(true)
+    }
+
+    pub fn is_busy(&self) -> bool {
+        !self.inbox.is_empty()
+            || !self.log_queue.is_empty()
+            || self.staged.is_some()
+            || self.checkpoint.is_some()
+    }
+}
+
+fn entry(entry: &quoin::node::messages::LogEntry) -> EntryRef<'_> {
+    EntryRef {
+        index: entry.index,
+        term: entry.term,
+        kind: entry.kind,
+        data: &entry.data,
+        context: &entry.context,
+    }
+}
