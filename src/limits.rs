@@ -79,6 +79,8 @@ pub const BATCH_BYTES_MAX: usize = 4 * MIB;
 pub const APPLY_COMMANDS_MAX: usize = 16_384;
 /// Bytes of entries after which apply starts another transaction of the tree.
 pub const APPLY_BYTES_MAX: usize = 8 * MIB;
+/// Bytes of answers to the writes that apply runs in one turn.
+pub const APPLY_ANSWER_BYTES_MAX: usize = RESPONSE_BYTES_MAX;
 /// Messages that wait in a queue between two cores.
 pub const QUEUE_MESSAGES: usize = 4_096;
 /// Appends that wait for the log thread.
@@ -118,5 +120,7 @@ const _: () = assert!(REQUEST_BYTES_DEFAULT + REQUEST_OVERHEAD_BYTES < BATCH_BYT
 const _: () = assert!(REQUEST_BYTES_DEFAULT < REQUEST_BYTES_PER_CONNECTION);
 // One answer fits into the front's budget, so a lone client is never refused for size alone.
 const _: () = assert!(RESPONSE_BYTES_MAX < OUTPUT_BYTES_PER_FRONT);
+// Otherwise an answer of a legal size would never come.
+const _: () = assert!(APPLY_ANSWER_BYTES_MAX >= RESPONSE_BYTES_MAX);
 // Deadlines are found late by one scan; that must stay small beside the shortest of them.
 const _: () = assert!(DEADLINE_SCAN_MS * 4 <= PREAMBLE_DEADLINE_MS);

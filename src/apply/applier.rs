@@ -38,6 +38,9 @@ pub struct BatchLimits {
     pub commands: usize,
     /// Bytes of entries.
     pub bytes: usize,
+    /// Bytes that all answers of one call of [`Applier::apply`] may take. One that does not fit
+    /// any more is replaced by `ResponseTooLarge`, although its write has taken place.
+    pub answer_bytes: usize,
 }
 
 impl Default for BatchLimits {
@@ -45,6 +48,7 @@ impl Default for BatchLimits {
         BatchLimits {
             commands: crate::limits::APPLY_COMMANDS_MAX,
             bytes: crate::limits::APPLY_BYTES_MAX,
+            answer_bytes: crate::limits::APPLY_ANSWER_BYTES_MAX,
         }
     }
 }
@@ -98,18 +102,6 @@ impl<S: Store, W: Copy> Applier<S, W> {
         &mut self.store
     }
 
-    /// Records the first voters of a store that has applied nothing yet.
-    pub fn bootstrap(&mut self, conf_state: &[u8]) -> Result<(), Failure> {
-        assert_eq!(
-            self.meta.applied_index, 0,
-            "only an empty store is bootstrapped"
-        );
-        self.meta.conf_state = conf_state.to_vec();
-        let txn = self.store.begin();
-        txn.commit(&self.meta.encode()).map_err(mvcc::Error::from)?;
-        Ok(())
-    }
-
     /// Applies entries, which must follow those applied before without a gap; the ones that were
     /// applied already are skipped, and have no outcomes. The outcomes are pushed in the order of
     /// the commands when all is published; a physical compaction's comes later, from
@@ -123,10 +115,11 @@ impl<S: Store, W: Copy> Applier<S, W> {
         outcomes: &mut Vec<(W, Outcome)>,
     ) -> Result<(), Failure> {
         let applied = self.meta.applied_index;
+        let mut room = self.limits.answer_bytes;
         let mut rest = &entries[entries.partition_point(|entry| entry.index <= applied)..];
         while !rest.is_empty() {
             let batch = &rest[..self.batch_len(rest)];
-            self.apply_batch(batch, outcomes)?;
+            self.apply_batch(batch, &mut room, outcomes)?;
             rest = &rest[batch.len()..];
         }
         Ok(())
@@ -149,18 +142,21 @@ impl<S: Store, W: Copy> Applier<S, W> {
     fn apply_batch(
         &mut self,
         entries: &[Entry<'_, W>],
+        room: &mut usize,
         outcomes: &mut Vec<(W, Outcome)>,
     ) -> Result<(), Failure> {
         let before = self.meta.clone();
         let (outcomes_before, purging_before) = (outcomes.len(), self.purging.len());
+        let room_before = *room;
         let mut rule = SpaceRule::default();
         loop {
             let mut at = 0;
-            let failure = match self.try_batch(entries, outcomes, &rule, &mut at) {
+            let failure = match self.try_batch(entries, (room, outcomes), &rule, &mut at) {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
             self.meta.clone_from(&before);
+            *room = room_before;
             outcomes.truncate(outcomes_before);
             self.purging.truncate(purging_before);
             match failure {
@@ -174,7 +170,7 @@ impl<S: Store, W: Copy> Applier<S, W> {
     fn try_batch(
         &mut self,
         entries: &[Entry<'_, W>],
-        outcomes: &mut Vec<(W, Outcome)>,
+        (room, outcomes): (&mut usize, &mut Vec<(W, Outcome)>),
         rule: &SpaceRule,
         at: &mut usize,
     ) -> Result<(), Failure> {
@@ -190,7 +186,7 @@ impl<S: Store, W: Copy> Applier<S, W> {
                         error: Error::NoSpace,
                     }
                 } else {
-                    execute(&mut txn, meta, request)?
+                    execute(&mut txn, meta, request, room)?
                 };
                 if waits_for_purge(request, &outcome) && meta.purge_pending() {
                     self.purging.push((command.waiter, outcome));

@@ -35,10 +35,11 @@ fn ops<'t, 'r>(txn: &'t TxnRequest<'r>) -> impl Iterator<Item = &'t RequestOp<'r
 
 /// Serves a read-only transaction from a view. The request has passed
 /// [`super::validate::admit`] and [`is_read_only`]; anything else than a range in it is refused
-/// as unimplemented.
+/// as unimplemented. An answer of more than `room` bytes is refused as too large.
 pub fn read_txn<T: TreeRead>(
     view: &View<'_, T>,
     txn: &TxnRequest<'_>,
+    room: usize,
 ) -> Result<TxnResponse, Failure> {
     if !is_read_only(txn) {
         return Err(Failure::Refused(Error::Unimplemented));
@@ -46,7 +47,7 @@ pub fn read_txn<T: TreeRead>(
     let path = Path::of(view, txn)?;
     check(view, txn, &mut path.walk(), &mut IntervalSet::default())?;
     let (succeeded, ops) = path.walk().enter(txn);
-    let mut answer = Answer::new();
+    let mut answer = Answer::new(room);
     let mut responses = Vec::with_capacity(ops.len());
     for op in ops {
         if let RequestOp::Range(request) = op {

@@ -39,12 +39,16 @@ pub enum Outcome {
 /// A refusal is an outcome, and a refused command has changed nothing. After an error (the store
 /// is broken, or `NoSpace` in the middle of a command) the tree's transaction must be dropped,
 /// and `meta` put back to what it was before it.
+///
+/// `room` is how many bytes the answers of a turn may still take; what this one takes is taken
+/// off it. See [`Answer`] for one that does not fit.
 pub fn execute<T: TreeWrite>(
     tree: &mut T,
     meta: &mut Meta,
     request: &Request<'_>,
+    room: &mut usize,
 ) -> Result<Outcome, Failure> {
-    let mut answer = Answer::new();
+    let mut answer = Answer::new(*room);
     let done = match validate::replicated(request) {
         Ok(()) => dispatch(tree, meta, request, &mut answer),
         Err(error) => Err(Failure::Refused(error)),
@@ -53,10 +57,11 @@ pub fn execute<T: TreeWrite>(
     match done {
         Ok(None) => Ok(Outcome::Put { revision }),
         Ok(Some(response)) => Ok(match answer.finish() {
-            Ok(()) => Outcome::Done {
-                revision,
-                response: Box::new(response),
-            },
+            Ok(taken) => {
+                *room -= taken;
+                let response = Box::new(response);
+                Outcome::Done { revision, response }
+            }
             Err(error) => Outcome::Failed { revision, error },
         }),
         Err(Failure::Refused(error)) if error != Error::NoSpace => {
@@ -185,32 +190,44 @@ pub(super) fn delete_range<T: TreeWrite>(
     Ok(response)
 }
 
-/// What the answer to one command may still hold.
+/// What the answer to one request may still hold.
 ///
 /// What does not fit is left out, and the client gets `ResponseTooLarge` instead of the answer.
 /// A write takes place all the same: how large answers may be must not decide what is written.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// Bytes; `None` once something was left out.
-    left: Option<usize>,
+    taken: usize,
+    bytes_max: usize,
+    /// Something was left out.
+    over: bool,
 }
 
 impl Answer {
-    pub fn new() -> Answer {
+    pub fn new(room: usize) -> Answer {
         Answer {
-            left: Some(RESPONSE_BYTES_MAX),
+            taken: 0,
+            bytes_max: room.min(RESPONSE_BYTES_MAX),
+            over: false,
         }
     }
 
-    /// Whether everything was kept.
-    pub fn finish(&self) -> Result<(), Error> {
-        self.left.map(|_| ()).ok_or(Error::ResponseTooLarge)
+    /// How many bytes were kept, if everything was.
+    pub fn finish(&self) -> Result<usize, Error> {
+        if self.over {
+            Err(Error::ResponseTooLarge)
+        } else {
+            Ok(self.taken)
+        }
     }
 
     fn take(&mut self, kv: api::KeyValue<'_>) -> Option<OwnedKeyValue> {
         let bytes = kv.key.len() + kv.value.len() + size_of::<OwnedKeyValue>();
-        self.left = self.left.and_then(|left| left.checked_sub(bytes));
-        self.left.map(|_| kv.to_owned())
+        self.over |= bytes > self.bytes_max - self.taken;
+        if self.over {
+            return None;
+        }
+        self.taken += bytes;
+        Some(kv.to_owned())
     }
 
     /// Gathers the pairs of a range as long as they fit.
@@ -233,6 +250,6 @@ impl KvSink for AnswerSink<'_> {
     }
 
     fn full(&self) -> bool {
-        self.answer.left.is_none()
+        self.answer.over
     }
 }

@@ -39,6 +39,7 @@ pub fn open(store: MapStore, commands: usize) -> Applier<MapStore, u64> {
         BatchLimits {
             commands,
             bytes: 450,
+            ..Default::default()
         },
     )
     .unwrap()
@@ -139,7 +140,7 @@ fn a_batch_is_one_transaction_of_the_tree() {
         MapStore::default(),
         BatchLimits {
             commands: 4,
-            bytes: 1 << 20,
+            ..Default::default()
         },
     )
     .unwrap();
@@ -222,10 +223,49 @@ fn a_gap_in_the_log_stops_everything() {
 }
 
 #[test]
-fn the_first_voters_are_recorded_before_any_entry() {
-    let mut applier = open(MapStore::default(), 9);
-    applier.bootstrap(b"voters").unwrap();
-    let applier = open(applier.store().clone(), 9);
-    assert_eq!(applier.meta().conf_state, b"voters");
-    assert_eq!(applier.meta().revision, 1);
+fn an_answer_without_room_is_left_out_but_its_write_takes_place() {
+    let mut server = Server::new();
+    server.put("a", &"x".repeat(1000));
+    let limits = BatchLimits {
+        answer_bytes: 2500,
+        ..Default::default()
+    };
+    let store = server.applier.store().clone();
+    server.applier = Applier::open(store, limits).unwrap();
+    let put = Request::Put(PutRequest {
+        key: b"a",
+        ignore_value: true,
+        prev_kv: true,
+        ..Default::default()
+    });
+    let answers = |server: &mut Server| {
+        let index = server.applier.meta().applied_index + 1;
+        let command = Command {
+            waiter: 0,
+            request: put.clone(),
+        };
+        let entry = Entry {
+            index,
+            term: 1,
+            bytes: 0,
+            conf_state: None,
+            commands: vec![command; 3],
+        };
+        let mut outcomes = Vec::new();
+        server.applier.apply(&[entry], &mut outcomes).unwrap();
+        outcomes
+            .iter()
+            .map(|(_, outcome)| match outcome {
+                Outcome::Failed { error, .. } => Err(*error),
+                _ => Ok(()),
+            })
+            .collect::<Vec<_>>()
+    };
+    // Two of the three fit; the next turn has room again.
+    for _ in 0..2 {
+        let expected = [Ok(()), Ok(()), Err(Error::ResponseTooLarge)];
+        assert_eq!(answers(&mut server), expected);
+    }
+    assert_eq!(server.revision(), 8, "all six were written");
+    assert!(Error::ResponseTooLarge.outcome_unknown());
 }

@@ -156,7 +156,9 @@ impl Server {
                     })
                 }))
             }
-            Request::Txn(txn) if is_read_only(txn) => Some(read_txn(&view, txn).map(Response::Txn)),
+            Request::Txn(txn) if is_read_only(txn) => {
+                Some(read_txn(&view, txn, usize::MAX).map(Response::Txn))
+            }
             _ => None,
         };
         match read {

@@ -326,3 +326,19 @@ fn a_sink_that_is_full_ends_the_read() {
         assert!(range(&view, &request, &mut Few(5)).is_ok());
     }
 }
+
+#[test]
+fn a_read_only_txn_ends_where_its_room_ends() {
+    let server = four();
+    let view = View::new(
+        &server.applier.store().tree,
+        server.applier.meta().horizon(),
+    );
+    let txn = always(vec![RequestOp::Range(all()), RequestOp::Range(all())]);
+    let whole = read_txn(&view, &txn, 1 << 20).unwrap();
+    assert_eq!(whole.responses.len(), 2);
+    let one_pair = 2 + size_of::<OwnedKeyValue>();
+    assert!(read_txn(&view, &txn, 8 * one_pair).is_ok());
+    let failure = read_txn(&view, &txn, 8 * one_pair - 1).unwrap_err();
+    assert_eq!(failure.to_api(), Error::ResponseTooLarge);
+}

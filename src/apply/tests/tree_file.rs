@@ -20,7 +20,7 @@ fn open_file(disk: &SimDisk) -> (Applier<Writer, u64>, Shared) {
             writer,
             BatchLimits {
                 commands: 7,
-                bytes: 1 << 20,
+                ..Default::default()
             },
         )
         .unwrap(),

@@ -441,7 +441,7 @@ fn a_read_only_txn_must_not_write() {
         &server.applier.store().tree,
         server.applier.meta().horizon(),
     );
-    let failure = read_txn(&view, &always(vec![put_op("a", "")])).unwrap_err();
+    let failure = read_txn(&view, &always(vec![put_op("a", "")]), usize::MAX).unwrap_err();
     assert_eq!(failure.to_api(), Error::Unimplemented);
 }
 

@@ -507,10 +507,11 @@ impl Desk {
     ) {
         self.ready_output(connection, turn.now_ns);
         let before = connection.output.len();
-        let read = turn
-            .view()
-            .map_err(apply::Failure::from)
-            .and_then(|view| Ok((view.horizon().revision, apply::read_txn(&view, txn)?)));
+        let room = limits::OUTPUT_BYTES_PER_FRONT.saturating_sub(self.output_bytes);
+        let read = turn.view().map_err(apply::Failure::from).and_then(|view| {
+            let response = apply::read_txn(&view, txn, room)?;
+            Ok((view.horizon().revision, response))
+        });
         let served = match read {
             Ok((revision, response)) => {
                 let header = self.header_at(revision);
