@@ -24,6 +24,9 @@ pub const TXN_DEPTH_MAX: usize = 32;
 /// Five seconds and two election time-outs, as in etcd.
 pub const REQUEST_DEADLINE_MS: u64 = 7_000;
 
+/// Fronts of one node.
+pub const FRONTS_MAX: u16 = 128;
+
 // --- Connections --------------------------------------------------------------------------
 
 /// Connections of one front; one more is closed at once.
@@ -60,8 +63,10 @@ pub const INPUT_BYTES_PER_FRONT: usize = 256 * MIB;
 /// What one connection is served before others have their turn, in requests; 4 KiB of request or
 /// 256 bytes of answer count as one more.
 pub const TURN_COST: usize = 256;
-/// Events of one turn that are told to the operator.
+/// Events of one turn that are told to the operator, and of one second.
 pub const NOTICES_PER_TURN: usize = 16;
+/// See [`NOTICES_PER_TURN`].
+pub const NOTICES_PER_SECOND: u32 = 20;
 /// How often deadlines are looked at.
 pub const DEADLINE_SCAN_MS: u64 = 250;
 /// Buffers that a front keeps for reuse, and the largest one that it keeps.
@@ -109,6 +114,8 @@ pub const STOP_DEADLINE_MS: u64 = 30_000;
 
 // --- Storage ------------------------------------------------------------------------------
 
+/// What a write counts against the quota beside its bytes, as in etcd.
+pub const QUOTA_COST_PER_WRITE: u64 = 256;
 /// Default of `--quota-backend-bytes` (given as 0), as in etcd.
 pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
 

@@ -40,6 +40,8 @@ pub struct FrontConfig {
     pub boot: u64,
     /// What a request may hold.
     pub limits: crate::apply::validate::Limits,
+    /// The size of the store from which on writes that add to it are refused.
+    pub quota_bytes: Option<u64>,
     /// The product's version, for whoever asks.
     pub version: &'static str,
 }
@@ -300,8 +302,12 @@ impl Front {
     /// Looks at the deadlines.
     pub fn tick(&mut self, now_ns: u64) {
         let Front {
-            connections, desk, ..
+            connections,
+            reader,
+            desk,
+            ..
         } = self;
+        desk.measure_store(reader);
         desk.expire(now_ns, |desk, waiter| {
             if let Some(connection) = find(connections, waiter.connection) {
                 desk.answered(connection, waiter.connection, waiter.bytes);

@@ -51,6 +51,9 @@ pub struct Config {
     pub log_level: Level,
     /// The cores to run on; `None` is every core that the process may use.
     pub cores: Option<Vec<usize>>,
+    /// Executors that serve clients, apart from the order actor's; 0 is one executor for both.
+    /// `None` leaves it to the number of cores.
+    pub fronts: Option<u16>,
 }
 
 impl Config {
@@ -146,6 +149,11 @@ const SERVED: &[(&str, &str, &str)] = &[
     ),
     ("log-level", "info", "debug, info, warn or error"),
     ("cores", "all", "cores to run on, for example 0-3,5"),
+    (
+        "fronts",
+        "by cores",
+        "executors that serve clients; 0 is one executor for everything",
+    ),
     ("version", "", "print the version"),
     ("help", "", "print this"),
 ];
@@ -352,6 +360,7 @@ struct Raw {
     election_ms: Option<u64>,
     log_level: Option<Level>,
     cores: Option<Vec<usize>>,
+    fronts: Option<u16>,
 }
 
 impl Raw {
@@ -374,6 +383,7 @@ impl Raw {
             "election-timeout" => self.election_ms = Some(number(name, &value)?),
             "log-level" => self.log_level = Some(level(&value)?),
             "cores" => self.cores = Some(cores(&value)?),
+            "fronts" => self.fronts = Some(number(name, &value)?),
             _ => unreachable!("check_known let --{name} through"),
         }
         Ok(())
@@ -432,6 +442,7 @@ impl Raw {
             election_ms: self.election_ms.unwrap_or(limits::ELECTION_MS_DEFAULT),
             log_level: self.log_level.unwrap_or(Level::Info),
             cores: self.cores,
+            fronts: self.fronts,
         };
         check_ranges(&config)?;
         Ok(config)
@@ -448,6 +459,12 @@ fn check_ranges(config: &Config) -> Result<(), FlagError> {
     }
     if config.txn_ops_max == 0 || config.snapshot_count == Some(0) {
         return refuse("--max-txn-ops and --snapshot-count must be at least 1".to_owned());
+    }
+    if config
+        .fronts
+        .is_some_and(|fronts| fronts > limits::FRONTS_MAX)
+    {
+        return refuse(format!("--fronts is at most {}", limits::FRONTS_MAX));
     }
     if config.heartbeat_ms == 0
         || config.election_ms < 5 * config.heartbeat_ms

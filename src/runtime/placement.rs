@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::limits;
 use crate::node::messages::FrontId;
 
 /// One executor.
@@ -25,51 +26,56 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Shares out the given cores.
+    /// Shares out the given cores; there must be one.
     ///
     /// A hop between cores costs more than it saves while there is no core for the log thread
     /// beside them, so one or two cores carry one executor with both actors. With three, one has
     /// the order actor and two have fronts; from four on the last core is left to the log
     /// thread, the checkpoints and the kernel's share of the network.
-    pub fn new(cores: &[usize]) -> Placement {
-        let shared = |core| Place {
-            core,
-            front: Some(FrontId(0)),
-            order: true,
-        };
-        let order = |core| Place {
-            core,
+    ///
+    /// `fronts` overrides their number: 0 is one executor for both actors; more than there are
+    /// cores share them.
+    pub fn new(cores: &[usize], fronts: Option<u16>) -> Placement {
+        assert!(!cores.is_empty(), "a process runs on some core");
+        let fronts = fronts.unwrap_or(match cores.len() {
+            1 | 2 => 0,
+            3 => 2,
+            count => u16::try_from(count - 2).unwrap_or(limits::FRONTS_MAX),
+        });
+        let fronts = fronts.min(limits::FRONTS_MAX);
+        let (first, rest) = (cores[0], &cores[1..]);
+        if fronts == 0 {
+            return Placement {
+                places: vec![Place {
+                    core: first,
+                    front: Some(FrontId(0)),
+                    order: true,
+                }],
+                helpers: cores.to_vec(),
+            };
+        }
+        let order = Place {
+            core: first,
             front: None,
             order: true,
         };
-        let fronts = |cores: &[usize]| -> Vec<Place> {
-            let numbered = (0..).zip(cores);
-            numbered
-                .map(|(number, core)| Place {
-                    core: *core,
-                    front: Some(FrontId(number)),
-                    order: false,
-                })
-                .collect()
-        };
-        match cores {
-            [] => Placement {
-                places: vec![shared(0)],
-                helpers: Vec::new(),
+        let for_fronts = if rest.is_empty() { cores } else { rest };
+        let fronts = for_fronts.iter().cycle().zip((0..fronts).map(FrontId));
+        let places = fronts.map(|(core, id)| Place {
+            core: *core,
+            front: Some(id),
+            order: false,
+        });
+        let places: Vec<Place> = std::iter::once(order).chain(places).collect();
+        let idle = |core: &&usize| places.iter().all(|place| place.core != **core);
+        let helpers: Vec<usize> = cores.iter().filter(idle).copied().collect();
+        Placement {
+            places,
+            helpers: if helpers.is_empty() {
+                cores.to_vec()
+            } else {
+                helpers
             },
-            [first] | [first, _] => Placement {
-                places: vec![shared(*first)],
-                helpers: cores.to_vec(),
-            },
-            [first, rest @ .., last] => {
-                let few = cores.len() == 3;
-                let mut places = vec![order(*first)];
-                places.extend(fronts(if few { &cores[1..] } else { rest }));
-                Placement {
-                    places,
-                    helpers: if few { cores.to_vec() } else { vec![*last] },
-                }
-            }
         }
     }
 
@@ -88,13 +94,17 @@ mod tests {
 
     #[test]
     fn every_size_of_machine_has_one_order_and_some_fronts() {
-        for count in 1..=64 {
+        for (count, asked) in (1..=64).flat_map(|n| [(n, None), (n, Some(0)), (n, Some(3))]) {
             let cores: Vec<usize> = (0..count).collect();
-            let placement = Placement::new(&cores);
+            let placement = Placement::new(&cores, asked);
             let orders = placement.places.iter().filter(|p| p.order).count();
             assert_eq!(orders, 1, "{count}");
             assert!(placement.fronts() >= 1, "{count}");
-            assert!(placement.places.len() <= count, "{count}");
+            assert!(
+                asked.is_some() || placement.places.len() <= count,
+                "{count}"
+            );
+            assert!(!placement.helpers.is_empty(), "{count}");
             let mut numbers: Vec<u16> = placement
                 .places
                 .iter()

@@ -110,6 +110,8 @@ pub struct Seat {
     outputs: RefCell<Vec<OrderOutput>>,
     touched: RefCell<Vec<ConnectionId>>,
     accepting: RefCell<Vec<glommio::Task<()>>>,
+    /// Of this second: how many notices were told, and how many were not.
+    notices: Cell<(u32, u32)>,
     stopping: Cell<bool>,
     quiet: Cell<bool>,
     ready: Cell<bool>,
@@ -135,6 +137,7 @@ impl Seat {
             outputs: RefCell::new(Vec::new()),
             touched: RefCell::new(Vec::new()),
             accepting: RefCell::new(Vec::new()),
+            notices: Cell::new((0, 0)),
             stopping: Cell::new(false),
             quiet: Cell::new(false),
             ready: Cell::new(false),
@@ -333,7 +336,13 @@ impl Seat {
             }
         }
         for notice in front.take_notices() {
-            tell(notice);
+            let (told, left_out) = self.notices.get();
+            if told < limits::NOTICES_PER_SECOND {
+                self.notices.set((told + 1, left_out));
+                tell(notice);
+            } else {
+                self.notices.set((told, left_out + 1));
+            }
         }
         if front.has_work() {
             self.signal.raise();
@@ -354,6 +363,7 @@ impl Seat {
     pub async fn keep_time(self: Rc<Seat>) {
         let step = Duration::from_millis(limits::TICK_MS);
         let mut last_ns = self.clock.now_ns();
+        let mut second = 0;
         loop {
             glommio::timer::sleep(step).await;
             let now_ns = self.clock.now_ns();
@@ -361,6 +371,12 @@ impl Seat {
             last_ns = now_ns;
             if late_ms > limits::TICK_MS + limits::LATE_TICK_MS {
                 crate::log_warn!("an executor's loop stood still for {late_ms} ms");
+            }
+            if std::mem::replace(&mut second, now_ns / 1_000_000_000) != second {
+                let (_, left_out) = self.notices.take();
+                if left_out > 0 {
+                    crate::log_warn!("{left_out} more events of clients were not listed");
+                }
             }
             self.tick();
         }

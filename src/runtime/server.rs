@@ -60,8 +60,10 @@ fn place(config: &Config) -> Result<Placement, StartError> {
         error,
     })?;
     match &config.cores {
-        None => Ok(Placement::new(&allowed)),
-        Some(asked) if asked.iter().all(|core| allowed.contains(core)) => Ok(Placement::new(asked)),
+        None => Ok(Placement::new(&allowed, config.fronts)),
+        Some(asked) if asked.iter().all(|core| allowed.contains(core)) => {
+            Ok(Placement::new(asked, config.fronts))
+        }
         Some(asked) => Err(StartError::Cores {
             asked: asked.clone(),
             allowed,
@@ -148,6 +150,7 @@ impl Node {
                     txn_ops: config.txn_ops_max,
                     request_bytes: config.request_bytes_max,
                 },
+                quota_bytes: config.quota_bytes,
                 version: VERSION,
             },
         })

@@ -10,7 +10,7 @@ use crate::node::messages::ProposalBatch;
 use crate::propose::command::{BatchBuilder, CommandKind};
 use crate::propose::waiters::{WaiterId, Waiters};
 use crate::wire::{self, Decoded, Frame, FrameDecoder, Kind, RangeEncoder, RangeScratch};
-use quoin_storage::mvcc::{self, Horizon, View};
+use quoin_storage::mvcc::{self, Horizon, Meta, View};
 use quoin_storage::tree::{Reader, Snapshot};
 
 /// Who waits for an answer.
@@ -55,6 +55,8 @@ pub(super) struct Desk {
     pub output_bytes: usize,
     /// Bytes of unfinished frames.
     pub input_bytes: usize,
+    /// Bytes of the store as last looked at, and of all that was proposed since.
+    store_bytes: u64,
     scratch: RangeScratch,
     pool: Vec<Vec<u8>>,
 }
@@ -90,6 +92,7 @@ impl Desk {
             request_bytes: 0,
             output_bytes: 0,
             input_bytes: 0,
+            store_bytes: 0,
             scratch: RangeScratch::default(),
             pool: Vec::new(),
             config,
@@ -416,7 +419,9 @@ impl Desk {
             (Ok(()), Request::Txn(txn)) if apply::is_read_only(txn) => {
                 self.hold(connection, id, frame, now_ns)
             }
-            (Ok(()), _) => self.propose(connection, id, frame, now_ns),
+            (Ok(()), request) => self
+                .check_quota(request, frame.body.len())
+                .and_then(|()| self.propose(connection, id, frame, now_ns)),
         };
         if let Err(error) = refused {
             self.refuse(connection, id, frame.id, error, now_ns);
@@ -574,6 +579,36 @@ impl Desk {
         Ok(waiter)
     }
 
+    /// Looks how large the store is.
+    pub fn measure_store(&mut self, reader: &Reader) {
+        if self.config.quota_bytes.is_some()
+            && let Ok(meta) = Meta::decode(reader.pin().user())
+        {
+            self.store_bytes = meta.live_bytes;
+        }
+    }
+
+    /// Refuses a write that adds to a store that has reached its quota.
+    fn check_quota(&mut self, request: &Request<'_>, bytes: usize) -> Result<(), api::Error> {
+        let Some(quota) = self.config.quota_bytes else {
+            return Ok(());
+        };
+        let adds = match request {
+            Request::Put(_) => true,
+            Request::Txn(txn) => puts(txn),
+            Request::Range(_) | Request::DeleteRange(_) | Request::Compact(_) => false,
+        };
+        if !adds {
+            return Ok(());
+        }
+        let cost = bytes as u64 + limits::QUOTA_COST_PER_WRITE;
+        if self.store_bytes + cost > quota {
+            return Err(api::Error::NoSpace);
+        }
+        self.store_bytes += cost;
+        Ok(())
+    }
+
     fn propose(
         &mut self,
         connection: &mut Connection,
@@ -727,6 +762,16 @@ impl Desk {
             expired(self, waiter);
         }
     }
+}
+
+/// Whether a transaction may put, in either branch. Its depth was bounded at admission.
+fn puts(txn: &api::TxnRequest<'_>) -> bool {
+    let mut ops = txn.success.iter().chain(&txn.failure);
+    ops.any(|op| match op {
+        api::RequestOp::Put(_) => true,
+        api::RequestOp::Txn(txn) => puts(txn),
+        api::RequestOp::Range(_) | api::RequestOp::DeleteRange(_) => false,
+    })
 }
 
 fn frame_bytes_max(request_bytes: usize) -> usize {

@@ -1,7 +1,9 @@
 //! The front alone: bytes in, bytes and batches out, on a clock that the test moves.
 
 use super::{ConnectionId, Front, FrontConfig, Notice, Verdict};
-use crate::api::{Error, PutRequest, RangeRequest, Request};
+use crate::api::{
+    DeleteRangeRequest, Error, PutRequest, RangeRequest, Request, RequestOp, TxnRequest,
+};
 use crate::apply::validate::Limits;
 use crate::client::raw::{Connection, Options};
 use crate::limits;
@@ -39,6 +41,7 @@ impl Bench {
             member_id: 2,
             boot: 3,
             limits: Limits::default(),
+            quota_bytes: Some(1 << 20),
             version: "0",
         };
         let mut front = Front::new(config, shared.reader().unwrap(), 0);
@@ -294,6 +297,44 @@ fn a_client_that_does_not_take_its_answers_is_paused_then_closed() {
     assert_eq!(bench.front.verdict(client.id), Verdict::Over);
     bench.front.disconnect(client.id);
     assert_eq!(bench.front.waiting(), (0, 0));
+}
+
+#[test]
+fn over_the_quota_writes_that_add_are_refused_and_others_served() {
+    let mut bench = Bench::new();
+    bench.publish(b"key", &vec![b'v'; 1 << 20]);
+    bench.later(1);
+    let mut client = bench.connect();
+    client.put(b"key", 1);
+    client.get(b"none", 2);
+    let delete = DeleteRangeRequest {
+        key: b"key",
+        ..DeleteRangeRequest::default()
+    };
+    let txn = |op| TxnRequest {
+        failure: vec![op],
+        ..TxnRequest::default()
+    };
+    let adds = txn(RequestOp::Txn(txn(RequestOp::Put(PutRequest {
+        key: b"key",
+        ..PutRequest::default()
+    }))));
+    let removes = txn(RequestOp::DeleteRange(delete.clone()));
+    client
+        .raw
+        .request(&Request::DeleteRange(delete), 3)
+        .unwrap();
+    client.raw.request(&Request::Txn(adds), 4).unwrap();
+    client.raw.request(&Request::Txn(removes), 5).unwrap();
+    client.send(&mut bench);
+    let no_space = format!("{:?}", Some(Error::NoSpace));
+    let expected = [
+        (1, no_space.clone()),
+        (2, "range []".to_owned()),
+        (4, no_space),
+    ];
+    assert_eq!(client.take(&mut bench), expected);
+    assert_eq!(bench.batches()[0].count, 2);
 }
 
 #[test]
