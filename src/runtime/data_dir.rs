@@ -164,16 +164,22 @@ impl DataDir {
         &self.path
     }
 
+    /// Who lives here; `None` in a new directory.
+    pub fn identity(&self, disk: &dyn Disk) -> Result<Option<Identity>, StartError> {
+        let Some(bytes) = disk.read_small(IDENTITY, IDENTITY_BYTES)? else {
+            return Ok(None);
+        };
+        let identity = Identity::decode(&bytes).map_err(|what| StartError::BadIdentity {
+            path: self.path.join(IDENTITY),
+            what,
+        })?;
+        Ok(Some(identity))
+    }
+
     /// Reads who lives here, or settles `newcomer` in a new directory, and makes this start's
     /// boot epoch durable before anything can be named by it.
     pub fn begin_run(&self, disk: &dyn Disk, newcomer: Identity) -> Result<Identity, StartError> {
-        let identity = match disk.read_small(IDENTITY, IDENTITY_BYTES)? {
-            Some(bytes) => Identity::decode(&bytes).map_err(|what| StartError::BadIdentity {
-                path: self.path.join(IDENTITY),
-                what,
-            })?,
-            None => newcomer,
-        };
+        let identity = self.identity(disk)?.unwrap_or(newcomer);
         let identity = Identity {
             boot_epoch: identity.boot_epoch + 1,
             ..identity

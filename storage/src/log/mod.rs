@@ -31,13 +31,16 @@ mod writer;
 
 mod inspect;
 
+mod check;
+
 mod fuzz;
 
 #[cfg(test)]
 mod tests;
 
-pub use format::{BATCH_BYTES_MAX, ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX, VERSION};
 #[doc(hidden)]
+pub use check::check;
+pub use format::{BATCH_BYTES_MAX, ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX, VERSION};
 pub use fuzz::fuzz_record;
 pub use inspect::{Inspected, inspect};
 pub use recover::Report;

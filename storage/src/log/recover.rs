@@ -64,8 +64,21 @@ pub(super) enum Outcome {
     Recovered(Box<Recovery>),
 }
 
+/// Whether recovery may change the files that it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repair {
+    /// Wipe out what was never acknowledged, and write damaged header copies again.
+    Yes,
+    /// Only look.
+    No,
+}
+
 /// Reads everything, decides, and only then wipes out what was never acknowledged.
-pub(super) fn recover(disk: &dyn Disk, options: &LogOptions) -> Result<Outcome, LogError> {
+pub(super) fn recover(
+    disk: &dyn Disk,
+    options: &LogOptions,
+    repair: Repair,
+) -> Result<Outcome, LogError> {
     let files = candidates(disk, options.prefix, true)?;
     let newest = find_newest(&files, options.log_id)?;
     let Some(newest) = newest else {
@@ -125,13 +138,15 @@ pub(super) fn recover(disk: &dyn Disk, options: &LogOptions) -> Result<Outcome, 
     if verdict == Verdict::Cut {
         report.cut = Some((file.name.clone(), tail_scan.bad));
     }
-    wipe(&mut file, &tail_scan, verdict)?;
-    for number in unhealed {
-        let sealed: &mut Sealed = &mut chain.sealed[number];
-        heal(&mut sealed.file, &sealed.header, &mut report)?;
-    }
-    if tail_needs_healing {
-        heal(&mut file, &tail_header, &mut report)?;
+    if repair == Repair::Yes {
+        wipe(&mut file, &tail_scan, verdict)?;
+        for number in unhealed {
+            let sealed: &mut Sealed = &mut chain.sealed[number];
+            heal(&mut sealed.file, &sealed.header, &mut report)?;
+        }
+        if tail_needs_healing {
+            heal(&mut file, &tail_header, &mut report)?;
+        }
     }
     let last = tail_scan
         .batches

@@ -7,7 +7,7 @@ use super::format::{
     BATCH_BYTES_MAX, BATCH_HEADER, Cut, FIRST_BATCH, HEADER_COPIES, Position, SEGMENT_BYTES_MAX,
     SEGMENT_BYTES_MIN, STATE_BODY, SegmentHeader, State, is_segment_size, record_bytes,
 };
-use super::recover::{Active, Outcome, Recovery, Report, Sealed, recover};
+use super::recover::{Active, Outcome, Recovery, Repair, Report, Sealed, recover};
 use super::segments::{SegmentFile, Spare, SpareJob, slot_of};
 use super::{EntryRef, HardState, LogError, LogOptions, Recovered, round_up};
 use crate::disk::{AlignedBuf, BLOCK, Disk};
@@ -65,7 +65,7 @@ impl LogWriter {
             is_segment_size(options.segment_bytes),
             "segments have {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes in whole blocks"
         );
-        let (mut writer, recovered) = match recover(&*disk, &options)? {
+        let (mut writer, recovered) = match recover(&*disk, &options, Repair::Yes)? {
             Outcome::Fresh(free) => Self::begin(disk, options, free)?,
             Outcome::Recovered(recovery) => Self::go_on(disk, options, *recovery)?,
         };
