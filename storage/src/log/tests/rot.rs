@@ -3,11 +3,11 @@
 //! it, may be taken for a torn write: a flip there may cost that batch, and nothing else.
 
 use super::*;
-use crate::log::recover::{Outcome, recover};
+use crate::log::recover::{Outcome, Repair, recover};
 
 /// What a recovery found, or the file and byte that it refused.
 fn outcome(disk: &SimDisk) -> Result<(HardState, u64, Vec<Entry>), (String, u64)> {
-    match recover(disk, &rot_options()) {
+    match recover(disk, &rot_options(), Repair::No) {
         Ok(Outcome::Recovered(found)) => {
             let replay = found.replay;
             Ok((replay.hard_state, replay.cut.index, replay.entries.into()))
