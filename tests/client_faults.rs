@@ -23,6 +23,9 @@ const HELLO: ServerHello = ServerHello {
     member_id: 2,
 };
 
+/// What a server does with one connection.
+type Script = Box<dyn FnOnce(&mut Peer) + Send>;
+
 /// One accepted connection on the server's side.
 struct Peer {
     stream: TcpStream,
@@ -89,7 +92,7 @@ fn reply(kind: Kind, id: u64) -> Vec<u8> {
 
 /// Runs one script per connection, in the order in which they come; later ones are served well.
 /// Each accepted connection is reported.
-fn server(scripts: Vec<Box<dyn FnOnce(&mut Peer) + Send>>) -> (SocketAddr, Receiver<()>) {
+fn server(scripts: Vec<Script>) -> (SocketAddr, Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
     let (report, reported): (Sender<()>, _) = channel();
@@ -126,7 +129,7 @@ fn options() -> ClientOptions {
 
 /// Runs one call through both clients, each against its own server with the same script.
 fn both<T>(
-    script: fn() -> Vec<Box<dyn FnOnce(&mut Peer) + Send>>,
+    script: fn() -> Vec<Script>,
     options: &ClientOptions,
     blocking: impl Fn(&BlockingClient) -> T,
     asynchronous: impl AsyncFn(&Client) -> T,

@@ -1,0 +1,264 @@
+//! Every key-value call against the real server, over the native protocol: through the client
+//! for tokio, the one for threads, and the Python client that was written from PROTOCOL.md alone.
+
+#[allow(
+    dead_code,
+    reason = "shared with the crash tests, which use more of it"
+)]
+#[path = "crash/server.rs"]
+mod server;
+
+use std::process::Command;
+use std::thread;
+
+use quoin::api::{
+    CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, Error, PutRequest,
+    RangeRequest, Request, RequestOp, Response, SortOrder, SortTarget, TxnRequest,
+};
+use quoin::client::{BlockingClient, Client, ClientError, ClientOptions};
+use server::Server;
+
+fn start() -> (Server, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&dir.path().join("data"));
+    (server, dir)
+}
+
+/// Creates a key if it is not there; deletes it, in a nested transaction, if it is.
+fn toggle(key: &[u8]) -> TxnRequest<'_> {
+    TxnRequest {
+        compare: vec![Compare {
+            key,
+            range_end: b"",
+            result: CompareResult::Equal,
+            target: CompareTarget::Version(0),
+        }],
+        success: vec![
+            RequestOp::Put(PutRequest {
+                key,
+                value: b"new",
+                ..PutRequest::default()
+            }),
+            RequestOp::Range(RangeRequest {
+                key,
+                ..RangeRequest::default()
+            }),
+        ],
+        failure: vec![RequestOp::Txn(TxnRequest {
+            success: vec![RequestOp::DeleteRange(DeleteRangeRequest {
+                key,
+                prev_kv: true,
+                ..DeleteRangeRequest::default()
+            })],
+            ..TxnRequest::default()
+        })],
+    }
+}
+
+/// The keys of `prefix`, largest value first.
+fn listed(limit: i64) -> RangeRequest<'static> {
+    RangeRequest {
+        key: b"list/",
+        range_end: b"list0",
+        limit,
+        sort_order: SortOrder::Descend,
+        sort_target: SortTarget::Value,
+        ..RangeRequest::default()
+    }
+}
+
+/// One script for both clients: `$call` is `await` or nothing.
+macro_rules! all_calls {
+    ($client:ident, $($call:tt)*) => {{
+        let hello = $client.ping()$($call)*.expect("a live server");
+        let status = $client.status()$($call)*.expect("a live server");
+        assert_eq!(status.body, env!("CARGO_PKG_VERSION"));
+        assert_eq!(status.header.member_id, hello.member_id);
+        assert_ne!(hello.cluster_id, 0);
+
+        let none = $client.get("k")$($call)*.expect("a read");
+        assert_eq!(none.body, None);
+        let first = $client.put("k", "one")$($call)*.expect("a write");
+        assert_eq!(first.body.prev_kv, None);
+        let put = PutRequest { key: b"k", value: b"two", prev_kv: true, ..PutRequest::default() };
+        let second = $client.put_with(put)$($call)*.expect("a write");
+        assert_eq!(second.header.revision, first.header.revision + 1);
+        assert_eq!(second.body.prev_kv.expect("there was one").value, b"one");
+        let pair = $client.get("k")$($call)*.expect("a read").body.expect("it exists");
+        assert_eq!((pair.value.as_slice(), pair.version), (b"two".as_slice(), 2));
+        assert_eq!(pair.create_revision, first.header.revision);
+        assert_eq!(pair.mod_revision, second.header.revision);
+        let at = RangeRequest {
+            key: b"k",
+            revision: first.header.revision,
+            serializable: true,
+            ..RangeRequest::default()
+        };
+        let old = $client.range(at.clone())$($call)*.expect("a read");
+        assert_eq!(old.body.kvs[0].value, b"one");
+
+        for (key, value) in [("list/a", "1"), ("list/b", "3"), ("list/c", "2")] {
+            $client.put(key, value)$($call)*.expect("a write");
+        }
+        let list = $client.range(listed(2))$($call)*.expect("a read").body;
+        let values: Vec<_> = list.kvs.iter().map(|kv| kv.value.as_slice()).collect();
+        assert_eq!(values, [b"3", b"2"]);
+        assert_eq!((list.count, list.more), (3, true));
+        let delete = DeleteRangeRequest { key: b"list/", range_end: b"list/c", prev_kv: true };
+        let deleted = $client.delete_range(delete)$($call)*.expect("a write").body;
+        assert_eq!((deleted.deleted, deleted.prev_kvs.len()), (2, 2));
+        assert_eq!($client.delete("list/c")$($call)*.expect("a write").body.deleted, 1);
+
+        let created = $client.txn(toggle(b"t"))$($call)*.expect("a write").body;
+        assert!(created.succeeded);
+        let Response::Range(seen) = &created.responses[1] else { panic!("a range's answer") };
+        assert_eq!(seen.kvs[0].value, b"new");
+        let removed = $client.txn(toggle(b"t"))$($call)*.expect("a write").body;
+        assert!(!removed.succeeded);
+        let Response::Txn(nested) = &removed.responses[0] else { panic!("a txn's answer") };
+        let Response::DeleteRange(delete) = &nested.responses[0] else { panic!("a delete's") };
+        assert_eq!(delete.prev_kvs[0].value, b"new");
+
+        let revision = second.header.revision;
+        let compact = CompactRequest { revision, physical: true };
+        let header = $client.compact(compact)$($call)*.expect("an old revision");
+        assert!(header.revision >= revision);
+        let refused = $client.range(at)$($call)*;
+        assert!(matches!(refused, Err(ClientError::Refused(Error::Compacted))), "{refused:?}");
+        let refused = $client.put("", "v")$($call)*;
+        assert!(matches!(refused, Err(ClientError::Refused(Error::EmptyKey))), "{refused:?}");
+        let leased = PutRequest { key: b"k", lease: 5, ..PutRequest::default() };
+        let refused = $client.put_with(leased)$($call)*;
+        assert!(matches!(refused, Err(ClientError::Refused(Error::LeaseNotFound))), "{refused:?}");
+
+        let long = vec![7; 1 << 20];
+        $client.put(&long, &long[..100_000])$($call)*.expect("keys may be long");
+        let pair = $client.get(&long)$($call)*.expect("a read").body.expect("it exists");
+        assert_eq!((pair.key, pair.value.len()), (long, 100_000));
+    }};
+}
+
+#[test]
+fn every_call_through_the_blocking_client() {
+    let (server, _dir) = start();
+    let client = BlockingClient::new([server.address.to_string()], ClientOptions::default());
+    all_calls!(client,);
+
+    thread::scope(|scope| {
+        for number in 0..4 {
+            let client = &client;
+            scope.spawn(move || {
+                for round in 0..100 {
+                    let key = format!("many/{number}/{round}");
+                    client.put(&key, &key).expect("a write");
+                }
+            });
+        }
+    });
+    let keys: Vec<_> = (0..1000)
+        .map(|number| format!("pipelined/{number}"))
+        .collect();
+    let submitted: Vec<_> = keys
+        .iter()
+        .map(|key| {
+            let key = key.as_bytes();
+            let put = PutRequest {
+                key,
+                value: key,
+                ..PutRequest::default()
+            };
+            client
+                .submit(&Request::Put(put))
+                .expect("there is room in time")
+        })
+        .collect();
+    let mut revisions: Vec<_> = submitted
+        .into_iter()
+        .map(|one| one.wait().expect("a write").header.revision)
+        .collect();
+    revisions.sort_unstable();
+    revisions.dedup();
+    assert_eq!(
+        revisions.len(),
+        1000,
+        "each write has a revision of its own"
+    );
+    let all = RangeRequest {
+        key: b"m",
+        range_end: b"q",
+        count_only: true,
+        ..RangeRequest::default()
+    };
+    assert_eq!(client.range(all).expect("a read").body.count, 1400);
+}
+
+#[test]
+fn every_call_through_the_client_for_tokio() {
+    let (server, dir) = start();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let options = ClientOptions {
+        connections: 3,
+        ..ClientOptions::default()
+    };
+    // The endpoint stays the same over the restart below.
+    let address = server.address;
+    let client = Client::new([format!("http://{address}")], options);
+    runtime.expect("a runtime").block_on(async {
+        all_calls!(client, .await);
+
+        let tasks: Vec<_> = (0..1000)
+            .map(|number| {
+                let client = client.clone();
+                tokio::spawn(async move { client.put(format!("many/{number}"), "v").await })
+            })
+            .collect();
+        let mut revisions = Vec::new();
+        for task in tasks {
+            let answer = task.await.expect("no panic").expect("a write");
+            revisions.push(answer.header.revision);
+        }
+        let last = revisions[revisions.len() - 1];
+        revisions.sort_unstable();
+        revisions.dedup();
+        assert_eq!(
+            revisions.len(),
+            1000,
+            "each write has a revision of its own"
+        );
+
+        // A server that comes back is found again, with all that it acknowledged.
+        server.kill();
+        let url = format!("http://{address}");
+        let data = dir.path().join("data");
+        let again =
+            thread::spawn(move || Server::start_with(&data, &["--listen-client-urls", &url]));
+        let answer = client
+            .get("many/999")
+            .await
+            .expect("the client waits for the server");
+        assert_eq!(answer.body.expect("acknowledged").mod_revision, last);
+        drop(again.join().expect("it serves"));
+    });
+}
+
+#[test]
+fn the_python_client_agrees() {
+    let Ok(version) = Command::new("python3").arg("--version").output() else {
+        // Nothing else here needs Python; whoever has none is told what was left out.
+        println!("NOT RUN: there is no python3 on this machine");
+        return;
+    };
+    assert!(version.status.success());
+    let (server, _dir) = start();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/test_protocol.py");
+    let output = Command::new("python3")
+        .args(["-B", script])
+        .env("QUOIN_ADDRESS", server.address.to_string())
+        .output()
+        .expect("python3 runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("OK") && !said.contains("skipped"), "{said}");
+}
