@@ -409,7 +409,7 @@ fn finish(plan: &RowPlan, samples: &Samples, failures: &BTreeMap<Side, String>) 
         .collect();
     let lazy = |side: Side| of(side).iter().any(|sample| sample.too_few_syncs);
     let invalid = match (failures.get(&Side::Quoin), failures.get(&plan.peer)) {
-        (Some(why), _) => Some(format!("quoin: {why}")),
+        (Some(why), _) => Some(why.clone()),
         (None, Some(why)) => Some(why.clone()),
         (None, None) if lazy(Side::Quoin) => Some("quoin: fewer syncs than batches".into()),
         (None, None) if lazy(plan.peer) => {
