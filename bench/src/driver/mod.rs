@@ -12,6 +12,9 @@ pub mod redis;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -121,21 +124,4 @@ pub struct Limits {
     pub total: Option<u64>,
     /// Whether the load's rate applies.
     pub paced: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::share;
-
-    #[test]
-    fn shares_add_up() {
-        for total in [0, 1, 7, 100] {
-            for workers in 1..9 {
-                let sum: u64 = (0..workers)
-                    .map(|worker| share(total, worker, workers))
-                    .sum();
-                assert_eq!(sum, total);
-            }
-        }
-    }
 }

@@ -89,12 +89,13 @@ impl<C: Codec> Stream<C> {
     /// Connects worker `worker`'s part of the connections.
     pub fn connect(options: &Options, worker: usize) -> Result<Stream<C>, String> {
         let count = share(options.connections as u64, worker, options.threads) as usize;
+        let limit = options.timeout.min(Duration::from_secs(5));
         let poll = Poll::new(count).map_err(|error| format!("epoll: {error}"))?;
         let mut connections = Vec::with_capacity(count);
         for number in 0..count {
             let place = number * options.threads + worker;
             let server = options.endpoints[place % options.endpoints.len()];
-            let connection = Connection::<C>::open(server)?;
+            let connection = Connection::<C>::open(server, limit)?;
             let most = connection.codec.in_flight_max();
             if options.in_flight > most {
                 return Err(format!(
@@ -116,10 +117,9 @@ impl<C: Codec> Stream<C> {
 }
 
 impl<C: Codec> Connection<C> {
-    fn open(server: SocketAddr) -> Result<Connection<C>, String> {
+    fn open(server: SocketAddr, limit: Duration) -> Result<Connection<C>, String> {
         let unreachable =
             |error: io::Error| format!("cannot reach {} at {server}: {error}", C::NAME);
-        let limit = Duration::from_secs(5);
         let socket = TcpStream::connect_timeout(&server, limit).map_err(unreachable)?;
         socket.set_nodelay(true).map_err(unreachable)?;
         socket.set_read_timeout(Some(limit)).map_err(unreachable)?;
