@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -105,52 +105,101 @@ fn as_json(limits: &[Limit]) -> Value {
 
 /// Overwrites zeroed blocks of a file one by one, each write durable before the next.
 pub fn synced_write(dir: &Path, block: usize, span: Duration) -> Result<Limit, String> {
-    let path = dir.join(format!(".quoin-bench-floor.{}", std::process::id()));
-    let result = overwrite(&path, block, span);
-    let removed = std::fs::remove_file(&path);
-    let limit = result.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidInput => {
-            format!("{}: this file system refuses O_DIRECT", path.display())
-        }
-        _ => format!("{}: {error}", path.display()),
-    })?;
-    removed.map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(limit)
-}
-
-fn overwrite(path: &Path, block: usize, span: Duration) -> io::Result<Limit> {
-    const FILE_BYTES: usize = 16 << 20;
-    // Zeros written out: an overwrite then changes no metadata of the file.
-    let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    let blocks = (FILE_BYTES / block).max(1);
-    for at in 0..blocks {
-        file.write_all_at(&vec![0; block], (at * block) as u64)?;
-    }
-    file.sync_all()?;
-    let file = OpenOptions::new()
-        .write(true)
-        .custom_flags(libc::O_DIRECT | libc::O_DSYNC)
-        .open(path)?;
-    let buffer = vec![0xA5; block + 4096];
-    // O_DIRECT wants the memory aligned as the disk's sectors.
-    let from = buffer.as_ptr().align_offset(4096);
-    let data = &buffer[from..from + block];
+    let mut file = SyncedFile::create(dir, block)?;
     let mut latencies = histogram();
     let begin = Instant::now();
     let mut last = begin;
     let mut count = 0u64;
     while last - begin < span {
-        file.write_all_at(data, (count as usize % blocks * block) as u64)?;
+        file.write()?;
         let now = Instant::now();
         latencies.saturating_record((now - last).as_nanos() as u64);
         (last, count) = (now, count + 1);
     }
-    let rate = count as f64 / (last - begin).as_secs_f64();
+    let rate = count as f64 / (last - begin).as_secs_f64().max(1e-9);
     Ok(Limit {
         name: "synced write",
         latencies,
         rate,
     })
+}
+
+/// A file of zeroed blocks for synced overwrites; removed in the end.
+pub struct SyncedFile {
+    path: PathBuf,
+    file: File,
+    buffer: Vec<u8>,
+    block: usize,
+    blocks: usize,
+    next: usize,
+}
+
+impl SyncedFile {
+    /// A fresh file in `dir`, written in blocks of that many bytes.
+    pub fn create(dir: &Path, block: usize) -> Result<SyncedFile, String> {
+        const FILE_BYTES: usize = 16 << 20;
+        let path = dir.join(format!(".quoin-bench-floor.{}", std::process::id()));
+        let blocks = (FILE_BYTES / block).max(1);
+        let opened = zeroed(&path, block, blocks).and_then(|()| {
+            let flags = libc::O_DIRECT | libc::O_DSYNC;
+            OpenOptions::new()
+                .write(true)
+                .custom_flags(flags)
+                .open(&path)
+        });
+        match opened {
+            Ok(file) => {
+                let buffer = vec![0xA5; block + 4096];
+                Ok(SyncedFile {
+                    path,
+                    file,
+                    buffer,
+                    block,
+                    blocks,
+                    next: 0,
+                })
+            }
+            Err(error) => {
+                // Half a file, if any: the error that led here is the one to tell.
+                let _ = std::fs::remove_file(&path);
+                Err(match error.kind() {
+                    io::ErrorKind::InvalidInput => {
+                        format!("{}: this file system refuses O_DIRECT", path.display())
+                    }
+                    _ => format!("{}: {error}", path.display()),
+                })
+            }
+        }
+    }
+
+    /// Overwrites the next block; returns once it is durable.
+    pub fn write(&mut self) -> Result<(), String> {
+        // O_DIRECT wants the memory aligned as the disk's sectors.
+        let from = self.buffer.as_ptr().align_offset(4096);
+        let data = &self.buffer[from..from + self.block];
+        let at = (self.next % self.blocks * self.block) as u64;
+        self.next += 1;
+        self.file
+            .write_all_at(data, at)
+            .map_err(|error| format!("{}: {error}", self.path.display()))
+    }
+}
+
+impl Drop for SyncedFile {
+    fn drop(&mut self) {
+        // Nothing can be done about a file that cannot be removed.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Writes zeros out, so that an overwrite changes no metadata of the file.
+fn zeroed(path: &Path, block: usize, blocks: usize) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let zeros = vec![0; block];
+    for at in 0..blocks {
+        file.write_all_at(&zeros, (at * block) as u64)?;
+    }
+    file.sync_all()
 }
 
 /// Sends one byte back and forth over loopback TCP, blocking, between two threads tied to cores.

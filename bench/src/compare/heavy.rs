@@ -7,11 +7,12 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::result::{Row, Unit};
 use super::servers::{Programs, Server, load};
 use super::{clients, folder_of};
+use crate::floor::SyncedFile;
 use crate::options::{Options, Stop, Target, Workload};
 use crate::report::{grouped, time};
 
@@ -105,28 +106,46 @@ impl Heavy<'_> {
         Ok(bytes)
     }
 
-    /// Puts while checkpoints run, against puts between them.
+    /// Puts and synced writes while checkpoints run, against those between them.
     pub fn checkpoint(&self) -> Vec<Row> {
-        // Within three times: idle over busy is at least a third.
-        let mut row = Row::new("checkpoint-p99", "between", Unit::Micros, Some(1.0 / 3.0));
+        // Within three times, and within ten times: between over during is at least that.
+        let mut puts = Row::new("checkpoint-p99", "between", Unit::Micros, Some(1.0 / 3.0));
+        let mut syncs = Row::new("checkpoint-sync", "between", Unit::Micros, Some(0.1));
+        puts.note = "puts 64x1: p99 while a checkpoint runs, and between checkpoints".into();
+        syncs.note = "4 KiB synced writes beside the server, one each 5 ms: the same p99s".into();
         for round in 0..self.rounds {
             match self.checkpoint_round() {
-                Ok((busy, idle, note)) => {
-                    eprintln!("checkpoint  round {}: {note}", round + 1);
-                    row.rounds.push((busy, idle));
-                    row.note = format!("puts 64x1, p99 during checkpoints; {note}");
+                Ok(Effect {
+                    puts: put,
+                    syncs: sync,
+                    checkpoints,
+                }) => {
+                    let text = |pair: (f64, f64)| {
+                        let us = |us: f64| time((us * 1000.0) as u64);
+                        format!("{} during, {} between", us(pair.0), us(pair.1))
+                    };
+                    eprintln!(
+                        "checkpoint  round {}: {checkpoints} checkpoints; puts {}; syncs {}",
+                        round + 1,
+                        text(put),
+                        text(sync)
+                    );
+                    puts.rounds.push(put);
+                    syncs.rounds.push(sync);
                 }
                 Err(why) => {
-                    row.invalid = Some(format!("quoin: {why}"));
+                    puts.invalid = Some(format!("quoin: {why}"));
+                    syncs.invalid = puts.invalid.clone();
                     break;
                 }
             }
         }
         let _ = fs::remove_dir_all(folder_of(self.data, Target::Quoin));
-        vec![row]
+        vec![puts, syncs]
     }
 
-    fn checkpoint_round(&self) -> Result<(f64, f64, String), String> {
+    /// The p99 during and between checkpoints, of puts and of synced writes, in microseconds.
+    fn checkpoint_round(&self) -> Result<Effect, String> {
         let server = self.start(Target::Quoin, true)?;
         let mut options: Options = load(Target::Quoin, server.address, Workload::Put, 64, 1);
         clients::load_keys(&options)?;
@@ -134,43 +153,76 @@ impl Heavy<'_> {
         options.stop = Stop::After(self.span.max(Duration::from_secs(20)));
         options.trace = true;
         let over = AtomicBool::new(false);
-        let (outcome, windows) = std::thread::scope(|scope| {
+        let (outcome, windows, syncs) = std::thread::scope(|scope| {
             let watcher = scope.spawn(|| checkpoints(&server.log(), &over));
+            let syncer = scope.spawn(|| synced_writes(self.data, &over));
             let outcome = crate::run::run(&options);
             over.store(true, Ordering::Relaxed);
-            (outcome, watcher.join())
+            (outcome, watcher.join(), syncer.join())
         });
         let outcome = outcome?;
         let windows = windows.map_err(|_| "the watcher of the log panicked")??;
-        let (mut busy, mut idle) = (crate::record::histogram(), crate::record::histogram());
-        for (at, latency) in &outcome.trace {
+        let syncs = syncs.map_err(|_| "the thread of synced writes panicked")??;
+        let puts = outcome.trace.iter().map(|(at, latency)| {
             let answered = outcome.began + Duration::from_nanos(*at);
-            let sent = answered - Duration::from_nanos(*latency);
-            let beside = windows
-                .iter()
-                .any(|(from, to)| sent < *to && answered > *from);
-            let side = if beside { &mut busy } else { &mut idle };
-            side.saturating_record(*latency);
-        }
-        if busy.is_empty() || idle.is_empty() {
-            return Err(format!(
-                "{} checkpoints were seen; no comparison",
-                windows.len()
-            ));
-        }
-        let (busy, idle) = (busy.value_at_quantile(0.99), idle.value_at_quantile(0.99));
-        let note = format!(
-            "{} checkpoints, p99 {} during, {} between",
-            windows.len(),
-            time(busy),
-            time(idle)
-        );
-        Ok((busy as f64 / 1000.0, idle as f64 / 1000.0, note))
+            (answered, Duration::from_nanos(*latency))
+        });
+        Ok(Effect {
+            puts: during_and_between(puts, &windows)?,
+            syncs: during_and_between(syncs.into_iter(), &windows)?,
+            checkpoints: windows.len(),
+        })
     }
 }
 
+/// What checkpoints do to others: p99s during and between them, in microseconds.
+struct Effect {
+    puts: (f64, f64),
+    syncs: (f64, f64),
+    checkpoints: usize,
+}
+
+/// A span of time.
+type Window = (SystemTime, SystemTime);
+
+/// The p99 of what overlaps with a window, and of what does not, in microseconds; each item is
+/// its end and how long it took.
+fn during_and_between(
+    items: impl Iterator<Item = (SystemTime, Duration)>,
+    windows: &[Window],
+) -> Result<(f64, f64), String> {
+    let (mut during, mut between) = (crate::record::histogram(), crate::record::histogram());
+    for (end, took) in items {
+        let begin = end - took;
+        let inside = windows.iter().any(|(from, to)| begin < *to && end > *from);
+        let side = if inside { &mut during } else { &mut between };
+        side.saturating_record(took.as_nanos() as u64);
+    }
+    if during.is_empty() || between.is_empty() {
+        return Err(format!(
+            "{} checkpoints were seen; nothing to compare",
+            windows.len()
+        ));
+    }
+    let p99 = |side: &hdrhistogram::Histogram<u64>| side.value_at_quantile(0.99) as f64 / 1000.0;
+    Ok((p99(&during), p99(&between)))
+}
+
+/// Writes 4 KiB durably every 5 ms: what a sync of this disk takes just now.
+fn synced_writes(folder: &Path, over: &AtomicBool) -> Result<Vec<(SystemTime, Duration)>, String> {
+    let mut file = SyncedFile::create(folder, 4096)?;
+    let mut taken = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        file.write()?;
+        taken.push((SystemTime::now(), begin.elapsed()));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(taken)
+}
+
 /// When checkpoints ran, as the server's log tells at their ends.
-fn checkpoints(log: &Path, over: &AtomicBool) -> Result<Vec<(SystemTime, SystemTime)>, String> {
+fn checkpoints(log: &Path, over: &AtomicBool) -> Result<Vec<Window>, String> {
     let describe = |error: std::io::Error| format!("{}: {error}", log.display());
     let mut file = fs::File::open(log).map_err(describe)?;
     file.seek(SeekFrom::End(0)).map_err(describe)?;
@@ -202,6 +254,22 @@ fn checkpoint_time(line: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_overlaps_with_a_window_is_told_apart() {
+        let second = |at: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+        let took = Duration::from_secs;
+        let items = [
+            (second(5), took(1)),
+            (second(12), took(3)),
+            (second(20), took(2)),
+        ];
+        let (during, between) =
+            during_and_between(items.into_iter(), &[(second(10), second(11))]).unwrap();
+        assert!((2.9e6..3.1e6).contains(&during), "{during}");
+        assert!((1.9e6..2.1e6).contains(&between), "{between}");
+        assert!(during_and_between(items.into_iter(), &[]).is_err());
+    }
 
     #[test]
     fn checkpoints_are_read_from_the_log() {
