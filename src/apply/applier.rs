@@ -1,9 +1,9 @@
 //! Committed log entries in, outcomes out, exactly once.
 
+use super::Failure;
 use super::store::{Store, StoreTxn};
 use super::write::{Outcome, execute};
-use super::{Failure, validate};
-use crate::api::{Error, Request};
+use crate::api::Request;
 use quoin_storage::mvcc::{self, Meta};
 
 /// One committed log entry.
@@ -59,10 +59,13 @@ impl Default for BatchLimits {
 /// a crash the entries that follow the last durable root are applied again, each exactly once.
 /// How entries are gathered into transactions changes no outcome.
 ///
-/// **Space.** A store may refuse commands that would add data while only its reserve is left
-/// ([`StoreTxn::has_room`]); deletes and compaction go on. A store that is applied to again after
-/// a crash must not, for then its verdict could be another: there room is looked at before a
-/// command enters the log.
+/// **Space.** What has entered the log is applied, on this member and all others, now and after
+/// every crash: an outcome must not depend on a member's disk. So commands that add data are
+/// refused for want of space before they enter the log ([`validate::adds_data`] says which they
+/// are), and those that have entered it live on the reserve. If even that is used up, applying
+/// ends with `NoSpace`, and with it the process.
+///
+/// [`validate::adds_data`]: super::validate::adds_data
 #[derive(Debug)]
 pub struct Applier<S, W> {
     store: S,
@@ -107,8 +110,8 @@ impl<S: Store, W: Copy> Applier<S, W> {
     /// the commands when all is published; a physical compaction's comes later, from
     /// [`Applier::background`].
     ///
-    /// After an error the applier has changed nothing since its last commit, but some outcomes
-    /// may be of earlier commits of this call: the process is to stop.
+    /// After an error everything up to [`Meta::applied_index`] is applied, `outcomes` holds what
+    /// came of it, and the rest has left no trace. The process is to stop.
     pub fn apply(
         &mut self,
         entries: &[Entry<'_, W>],
@@ -137,8 +140,7 @@ impl<S: Store, W: Copy> Applier<S, W> {
         full.unwrap_or(entries.len()).max(1)
     }
 
-    /// Applies entries in one transaction; over again, with another verdict, if space ran out in
-    /// the middle of a command.
+    /// Applies entries in one transaction, or does nothing at all.
     fn apply_batch(
         &mut self,
         entries: &[Entry<'_, W>],
@@ -147,53 +149,32 @@ impl<S: Store, W: Copy> Applier<S, W> {
     ) -> Result<(), Failure> {
         let before = self.meta.clone();
         let (outcomes_before, purging_before) = (outcomes.len(), self.purging.len());
-        let room_before = *room;
-        let mut rule = SpaceRule::default();
-        loop {
-            let mut at = 0;
-            let failure = match self.try_batch(entries, (room, outcomes), &rule, &mut at) {
-                Ok(()) => return Ok(()),
-                Err(failure) => failure,
-            };
-            self.meta.clone_from(&before);
-            *room = room_before;
+        let applied = self.try_batch(entries, room, outcomes);
+        if applied.is_err() {
+            self.meta = before;
             outcomes.truncate(outcomes_before);
             self.purging.truncate(purging_before);
-            match failure {
-                Failure::Refused(Error::NoSpace) if rule.learn(at) => {}
-                failure => return Err(failure),
-            }
         }
+        applied
     }
 
-    /// `at` counts the commands, so that after an error it names the culprit.
     fn try_batch(
         &mut self,
         entries: &[Entry<'_, W>],
-        (room, outcomes): (&mut usize, &mut Vec<(W, Outcome)>),
-        rule: &SpaceRule,
-        at: &mut usize,
+        room: &mut usize,
+        outcomes: &mut Vec<(W, Outcome)>,
     ) -> Result<(), Failure> {
         let meta = &mut self.meta;
         let mut txn = self.store.begin();
         for entry in entries {
             assert_eq!(entry.index, meta.applied_index + 1, "the log has a gap");
-            for command in &entry.commands {
-                let request = &command.request;
-                let outcome = if rule.refuses(*at, request, &txn) {
-                    Outcome::Failed {
-                        revision: meta.revision,
-                        error: Error::NoSpace,
-                    }
-                } else {
-                    execute(&mut txn, meta, request, room)?
-                };
+            for Command { waiter, request } in &entry.commands {
+                let outcome = execute(&mut txn, meta, request, room)?;
                 if waits_for_purge(request, &outcome) && meta.purge_pending() {
-                    self.purging.push((command.waiter, outcome));
+                    self.purging.push((*waiter, outcome));
                 } else {
-                    outcomes.push((command.waiter, outcome));
+                    outcomes.push((*waiter, outcome));
                 }
-                *at += 1;
             }
             meta.applied_index = entry.index;
             meta.applied_term = entry.term;
@@ -201,8 +182,6 @@ impl<S: Store, W: Copy> Applier<S, W> {
                 meta.conf_state.clone_from(conf_state);
             }
         }
-        // A commit that has no space is none of the commands' fault; `rule` cannot learn from it.
-        *at = usize::MAX;
         txn.commit(&meta.encode()).map_err(mvcc::Error::from)?;
         Ok(())
     }
@@ -216,7 +195,7 @@ impl<S: Store, W: Copy> Applier<S, W> {
     /// of its own. To be called between batches while [`Applier::has_background`]. Pushes the
     /// outcomes of physical compactions when nothing is left to purge.
     ///
-    /// If the error is [`Error::NoSpace`], nothing has happened and it may be tried again later.
+    /// If it is refused for want of space, nothing has happened and it may be tried again later.
     pub fn background(
         &mut self,
         events: usize,
@@ -248,42 +227,4 @@ impl<S: Store, W: Copy> Applier<S, W> {
 fn waits_for_purge(request: &Request<'_>, outcome: &Outcome) -> bool {
     let physical = matches!(request, Request::Compact(compact) if compact.physical);
     physical && matches!(outcome, Outcome::Done { .. })
-}
-
-/// Which commands of a batch are refused for want of space.
-///
-/// Usually the question is put to the tree, command by command. But a command can need more than
-/// the reserve; then the batch is run again with what was learnt from that.
-#[derive(Debug, Default)]
-struct SpaceRule {
-    /// Commands (by their number in the batch) that ran out of space themselves, ascending:
-    /// nothing before the first is ever judged anew.
-    culprits: Vec<usize>,
-}
-
-/// So often is a batch run again; then everything from the first culprit on is refused.
-const CULPRITS_MAX: usize = 4;
-
-impl SpaceRule {
-    /// Takes note that a command ran out of space; `false` if that cannot be helped.
-    fn learn(&mut self, at: usize) -> bool {
-        let useful = at != usize::MAX && self.culprits.len() <= CULPRITS_MAX;
-        if useful {
-            self.culprits.push(at);
-        }
-        useful
-    }
-
-    fn refuses(&self, at: usize, request: &Request<'_>, txn: &impl StoreTxn) -> bool {
-        if matches!(request, Request::Compact(_)) {
-            return false;
-        }
-        let adds = validate::adds_data(request);
-        match self.culprits.first() {
-            Some(&first) if at >= first => {
-                adds || self.culprits.len() > CULPRITS_MAX || self.culprits.contains(&at)
-            }
-            _ => adds && !txn.has_room(),
-        }
-    }
 }

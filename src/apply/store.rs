@@ -18,10 +18,6 @@ pub trait Store {
 
 /// A transaction of a [`Store`].
 pub trait StoreTxn: TreeWrite + Sized {
-    /// Whether new data may be written. If not, what is left is held in reserve for deletes,
-    /// compaction and checkpoints. Must be cheap: it is asked before every command.
-    fn has_room(&self) -> bool;
-
     /// Publishes the transaction, with `user` beside it.
     fn commit(self, user: &[u8]) -> Result<(), TreeError>;
 }
@@ -31,7 +27,7 @@ impl Store for Writer {
 
     fn begin(&mut self) -> Txn<'_> {
         let mut txn = Writer::begin(self);
-        // Whoever would add data asks for room first; what is left may use the reserve.
+        // Whether there is room was decided before the log; see `Applier`.
         txn.use_reserve();
         txn
     }
@@ -42,14 +38,6 @@ impl Store for Writer {
 }
 
 impl StoreTxn for Txn<'_> {
-    /// Always: after a crash the log is applied again, perhaps on a disk that has room where it
-    /// had none, and must come to the same outcomes. Whether there is room is decided once,
-    /// before a command enters the log (see `node::order`), and what has entered it lives on the
-    /// reserve.
-    fn has_room(&self) -> bool {
-        true
-    }
-
     fn commit(self, user: &[u8]) -> Result<(), TreeError> {
         Txn::commit(self, user);
         Ok(())

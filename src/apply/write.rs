@@ -37,8 +37,8 @@ pub enum Outcome {
 /// Runs one command out of the log inside a transaction of the tree.
 ///
 /// A refusal is an outcome, and a refused command has changed nothing. After an error (the store
-/// is broken, or `NoSpace` in the middle of a command) the tree's transaction must be dropped,
-/// and `meta` put back to what it was before it.
+/// is broken, or has no space left) the tree's transaction must be dropped, and `meta` put back
+/// to what it was before it.
 ///
 /// `room` is how many bytes the answers of a turn may still take; what this one takes is taken
 /// off it. See [`Answer`] for one that does not fit.

@@ -19,7 +19,7 @@ mod writes;
 
 use super::*;
 use crate::api::*;
-use quoin_storage::mvcc::View;
+use quoin_storage::mvcc::{Meta, View};
 use quoin_storage::tree::model::ModelTree;
 use quoin_storage::tree::{Interval, TreeError, TreeId, TreeRead, TreeWrite};
 
@@ -28,9 +28,9 @@ use quoin_storage::tree::{Interval, TreeError, TreeId, TreeRead, TreeWrite};
 pub struct MapStore {
     tree: ModelTree,
     user: Vec<u8>,
-    /// Bytes that may still be inserted; the last `reserve` of them not by new data.
+    /// Bytes that may still be inserted.
     pub left: Option<usize>,
-    pub reserve: usize,
+    pub refuses_commits: bool,
     pub commits: usize,
 }
 
@@ -57,11 +57,10 @@ impl Store for MapStore {
 }
 
 impl StoreTxn for MapTxn<'_> {
-    fn has_room(&self) -> bool {
-        self.left.is_none_or(|left| left > self.store.reserve)
-    }
-
     fn commit(self, user: &[u8]) -> Result<(), TreeError> {
+        if self.store.refuses_commits {
+            return Err(TreeError::NoSpace);
+        }
         self.store.tree = self.tree;
         self.store.left = self.left;
         self.store.user = user.to_vec();

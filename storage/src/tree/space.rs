@@ -103,6 +103,11 @@ impl Space {
         self.free.len() + self.recycled.len() as u64 + self.extent_len() + growth
     }
 
+    /// Whether so little is available that what remains should be left to deletes.
+    pub(super) fn is_nearly_used(&self) -> bool {
+        self.available() < self.limit / 64
+    }
+
     pub(super) fn pending_pages(&self) -> u64 {
         self.pending
     }

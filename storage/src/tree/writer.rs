@@ -151,9 +151,10 @@ impl Writer {
         self.flight.is_some()
     }
 
-    /// Whether the disk is full: ordinary inserts fail until a checkpoint finds space again.
+    /// Whether the disk is full, or nearly all that the file may grow to is used: ordinary
+    /// inserts fail until a checkpoint finds space again, or deletes have made some.
     pub fn full(&self) -> bool {
-        !self.spare.held
+        !self.spare.held || self.space.is_nearly_used()
     }
 
     /// Sizes.
