@@ -28,7 +28,7 @@ pub fn encode_put_reply(header: &Header, id: u64, out: &mut Vec<u8>) {
     let start = frame::begin(out);
     let end = out.len();
     let root = Root::<{ HEADER + PUT_RESULT }>::at_end_of(out);
-    with_header(root, header).vec(end, 0).write(out);
+    with_header(root, header).vec(end, 0).done();
     close_short(out, start, Kind::PutReply, id);
 }
 
@@ -45,9 +45,7 @@ pub fn encode_status_reply(header: &Header, version: &str, id: u64, out: &mut Ve
     let text = out.len();
     out.extend_from_slice(version.as_bytes());
     let root = Root::<{ HEADER + STATUS_RESULT }>::at_end_of(out);
-    with_header(root, header)
-        .vec(text, version.len())
-        .write(out);
+    with_header(root, header).vec(text, version.len()).done();
     close_short(out, start, Kind::StatusReply, id);
 }
 
@@ -70,7 +68,7 @@ fn encode_refusal(header: &Header, code: u16, message: &str, id: u64, out: &mut 
     with_header(root, header)
         .vec(text, message.len())
         .u16(code)
-        .write(out);
+        .done();
     close_short(out, start, Kind::ErrorReply, id);
 }
 
@@ -82,7 +80,7 @@ fn close_short(out: &mut Vec<u8>, start: usize, kind: Kind, id: u64) {
 }
 
 #[inline]
-fn with_header<const N: usize>(root: Root<N>, header: &Header) -> Root<N> {
+fn with_header<'o, const N: usize>(root: Root<'o, N>, header: &Header) -> Root<'o, N> {
     root.u64(header.cluster_id)
         .u64(header.member_id)
         .i64(header.revision)
@@ -90,7 +88,7 @@ fn with_header<const N: usize>(root: Root<N>, header: &Header) -> Root<N> {
 }
 
 fn write_header(header: &Header, out: &mut Vec<u8>) {
-    with_header(Root::<HEADER>::at_end_of(out), header).write(out);
+    with_header(Root::<HEADER>::at_end_of(out), header).done();
 }
 
 /// Writes a body; inside a transaction's answer it has no header.
@@ -102,20 +100,20 @@ fn write_response(header: Option<&Header>, response: &Response, out: &mut Vec<u8
             let (at, len) = write_kvs(&range.kvs, out);
             write_optional(header, out);
             let result = Root::<RANGE_RESULT>::at_end_of(out).vec(at, len);
-            result.i64(range.count).u8(u8::from(range.more)).write(out);
+            result.i64(range.count).u8(u8::from(range.more)).done();
             Kind::RangeReply
         }
         Response::Put(put) => {
             let (at, len) = write_kvs(put.prev_kv.as_slice(), out);
             write_optional(header, out);
-            Root::<PUT_RESULT>::at_end_of(out).vec(at, len).write(out);
+            Root::<PUT_RESULT>::at_end_of(out).vec(at, len).done();
             Kind::PutReply
         }
         Response::DeleteRange(delete) => {
             let (at, len) = write_kvs(&delete.prev_kvs, out);
             write_optional(header, out);
             let result = Root::<DELETE_RANGE_RESULT>::at_end_of(out).vec(at, len);
-            result.i64(delete.deleted).write(out);
+            result.i64(delete.deleted).done();
             Kind::DeleteRangeReply
         }
         Response::Txn(txn) => {
@@ -130,12 +128,12 @@ fn write_response(header: Option<&Header>, response: &Response, out: &mut Vec<u8
                 Root::<OP>::at_end_of(out)
                     .vec(at, end - at)
                     .u8(kind.number())
-                    .write(out);
+                    .done();
                 at = end;
             }
             write_optional(header, out);
             let result = Root::<TXN_RESULT>::at_end_of(out).vec(ops, txn.responses.len());
-            result.u8(u8::from(txn.succeeded)).write(out);
+            result.u8(u8::from(txn.succeeded)).done();
             Kind::TxnReply
         }
         Response::Compact => {
@@ -195,7 +193,7 @@ impl Entry {
             .i64(mod_revision)
             .i64(version)
             .i64(lease)
-            .write(out);
+            .done();
         value_at + self.value_len
     }
 }
@@ -262,7 +260,7 @@ impl<'o> RangeEncoder<'o> {
             .vec(kvs, self.scratch.entries.len())
             .i64(summary.count)
             .u8(u8::from(summary.more))
-            .write(self.out);
+            .done();
         self.finished = true;
         frame::finish(
             self.out,

@@ -189,7 +189,7 @@ fn write_body(request: &Request<'_>, out: &mut Vec<u8>) {
             } else {
                 0
             })
-            .write(out),
+            .done(),
     }
 }
 
@@ -208,7 +208,7 @@ fn write_put(put: &PutRequest<'_>, out: &mut Vec<u8>) {
         .vec(start + put.key.len(), put.value.len())
         .i64(put.lease)
         .u8(pack(bits))
-        .write(out);
+        .done();
 }
 
 #[inline]
@@ -245,7 +245,7 @@ fn write_range(range: &RangeRequest<'_>, out: &mut Vec<u8>) {
         .u8(order)
         .u8(target)
         .u8(pack(bits))
-        .write(out);
+        .done();
 }
 
 fn write_delete_range(delete: &DeleteRangeRequest<'_>, out: &mut Vec<u8>) {
@@ -256,7 +256,7 @@ fn write_delete_range(delete: &DeleteRangeRequest<'_>, out: &mut Vec<u8>) {
         .vec(start, delete.key.len())
         .vec(start + delete.key.len(), delete.range_end.len())
         .u8(if delete.prev_kv { DELETE_PREV_KV } else { 0 })
-        .write(out);
+        .done();
 }
 
 fn write_txn(txn: &TxnRequest<'_>, out: &mut Vec<u8>) {
@@ -267,7 +267,7 @@ fn write_txn(txn: &TxnRequest<'_>, out: &mut Vec<u8>) {
         .vec(compares, txn.compare.len())
         .vec(success, txn.success.len())
         .vec(failure, txn.failure.len())
-        .write(out);
+        .done();
 }
 
 /// Writes the vectors of all compares, then the compares; returns where those begin.
@@ -304,7 +304,7 @@ fn write_compares(compares: &[Compare<'_>], out: &mut Vec<u8>) -> usize {
             .i64(operand)
             .u8(target)
             .u8(result)
-            .write(out);
+            .done();
         at = value_at + value.len();
     }
     begin
@@ -334,7 +334,7 @@ fn write_ops(ops: &[RequestOp<'_>], out: &mut Vec<u8>) -> usize {
         Root::<OP>::at_end_of(out)
             .vec(at, end - at)
             .u8(kind.number())
-            .write(out);
+            .done();
         at = end;
     }
     begin

@@ -2,29 +2,25 @@
 
 #![forbid(unsafe_code)]
 
-/// One struct of an archive under construction: `N` bytes that will lie at `position` of the
-/// output. Fields are given in order; a vector's field points back at bytes already written.
-pub(super) struct Root<const N: usize> {
-    bytes: [u8; N],
-    filled: usize,
-    position: usize,
+/// One struct of an archive, `N` bytes, while it is appended to the output. Fields are given in
+/// order; a vector's field points back at bytes already written.
+pub(super) struct Root<'o, const N: usize> {
+    out: &'o mut Vec<u8>,
+    end: usize,
 }
 
-impl<const N: usize> Root<N> {
-    /// A struct that will be appended to `out` as it is now.
+impl<'o, const N: usize> Root<'o, N> {
+    /// A struct at the end of `out`.
     #[inline]
-    pub fn at_end_of(out: &[u8]) -> Self {
-        Root {
-            bytes: [0; N],
-            filled: 0,
-            position: out.len(),
-        }
+    pub fn at_end_of(out: &'o mut Vec<u8>) -> Self {
+        out.reserve(N);
+        let end = out.len() + N;
+        Root { out, end }
     }
 
     #[inline]
-    fn field<const B: usize>(mut self, field: [u8; B]) -> Self {
-        self.bytes[self.filled..self.filled + B].copy_from_slice(&field);
-        self.filled += B;
+    fn field<const B: usize>(self, field: [u8; B]) -> Self {
+        self.out.extend_from_slice(&field);
         self
     }
 
@@ -33,9 +29,10 @@ impl<const N: usize> Root<N> {
     /// only wraps here.
     #[inline]
     pub fn vec(self, target: usize, len: usize) -> Self {
-        let back = (self.position + self.filled).wrapping_sub(target) as u32;
-        self.field(back.wrapping_neg().to_le_bytes())
-            .field((len as u32).to_le_bytes())
+        let back = self.out.len().wrapping_sub(target) as u32;
+        // Both numbers in one store.
+        let field = u64::from(back.wrapping_neg()) | u64::from(len as u32) << 32;
+        self.u64(field)
     }
 
     #[inline]
@@ -58,11 +55,9 @@ impl<const N: usize> Root<N> {
         self.field([number])
     }
 
-    /// Appends the struct to the output.
+    /// Ends the struct.
     #[inline]
-    pub fn write(self, out: &mut Vec<u8>) {
-        debug_assert_eq!(self.filled, N, "every field is given");
-        debug_assert_eq!(self.position, out.len(), "nothing came between");
-        out.extend_from_slice(&self.bytes);
+    pub fn done(self) {
+        debug_assert_eq!(self.out.len(), self.end, "every field is given");
     }
 }
