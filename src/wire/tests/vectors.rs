@@ -260,7 +260,8 @@ fn the_page_lists_every_error_and_every_malformation() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/PROTOCOL.md");
     let page = std::fs::read_to_string(path).expect("the page exists");
     for error in Error::ALL {
-        let row = format!("| {} | `{}` |", error.code(), error.message());
+        let unknown = if error.outcome_unknown() { "yes" } else { "no" };
+        let row = format!("| {} | `{}` | {unknown} |", error.code(), error.message());
         assert!(page.contains(&row), "missing: {row}");
     }
     let malformed = [
