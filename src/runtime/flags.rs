@@ -2,6 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod known;
+
+pub use known::help;
+
 use crate::limits;
 use crate::runtime::logger::Level;
 use std::fmt;
@@ -90,182 +94,6 @@ impl fmt::Display for FlagError {
 
 impl std::error::Error for FlagError {}
 
-/// The flags served, with the text of their help.
-const SERVED: &[(&str, &str, &str)] = &[
-    ("name", "default", "this member's name"),
-    ("data-dir", "${name}.etcd", "the data directory"),
-    (
-        "listen-client-urls",
-        "http://localhost:2379",
-        "where clients connect, separated by commas",
-    ),
-    (
-        "advertise-client-urls",
-        "as listened",
-        "what clients are told to connect to",
-    ),
-    (
-        "listen-peer-urls",
-        "http://localhost:2380",
-        "where peers connect (not opened: a cluster has one member yet)",
-    ),
-    (
-        "initial-advertise-peer-urls",
-        "http://localhost:2380",
-        "what peers are told; the member id follows from it",
-    ),
-    (
-        "initial-cluster",
-        "${name}=${initial-advertise-peer-urls}",
-        "the members to start with",
-    ),
-    ("initial-cluster-state", "new", "only 'new' is served yet"),
-    (
-        "initial-cluster-token",
-        "etcd-cluster",
-        "tells clusters with the same URLs apart",
-    ),
-    (
-        "quota-backend-bytes",
-        "0",
-        "size at which writes are refused; 0 is 2 GiB, negative is no bound",
-    ),
-    ("max-request-bytes", "1572864", "the largest request"),
-    ("max-txn-ops", "128", "operations in one transaction"),
-    (
-        "snapshot-count",
-        "none",
-        "log entries between checkpoints, at most; bytes and time set them otherwise",
-    ),
-    (
-        "heartbeat-interval",
-        "100",
-        "one Raft tick, in milliseconds",
-    ),
-    (
-        "election-timeout",
-        "1000",
-        "election time-out, in milliseconds",
-    ),
-    ("log-level", "info", "debug, info, warn or error"),
-    ("cores", "all", "cores to run on, for example 0-3,5"),
-    (
-        "fronts",
-        "by cores",
-        "executors that serve clients; 0 is one executor for everything",
-    ),
-    ("version", "", "print the version"),
-    ("help", "", "print this"),
-];
-
-/// Flags of etcd that promise protection. Accepting one without keeping its promise would leave
-/// data open that its owner believes closed.
-const PROTECTION: &[&str] = &[
-    "auth-token",
-    "auth-token-ttl",
-    "auto-tls",
-    "bcrypt-cost",
-    "cert-file",
-    "cipher-suites",
-    "client-cert-allowed-hostname",
-    "client-cert-auth",
-    "client-cert-file",
-    "client-crl-file",
-    "client-key-file",
-    "corrupt-check-time",
-    "cors",
-    "host-whitelist",
-    "key-file",
-    "memory-mlock",
-    "peer-auto-tls",
-    "peer-cert-allowed-cn",
-    "peer-cert-allowed-hostname",
-    "peer-cert-file",
-    "peer-client-cert-auth",
-    "peer-client-cert-file",
-    "peer-client-key-file",
-    "peer-crl-file",
-    "peer-key-file",
-    "peer-skip-client-san-verification",
-    "peer-trusted-ca-file",
-    "self-signed-cert-validity",
-    "tls-max-version",
-    "tls-min-version",
-    "trusted-ca-file",
-];
-
-/// Other flags of etcd that are known and not served yet.
-const NOT_SERVED: &[&str] = &[
-    "auto-compaction-mode",
-    "auto-compaction-retention",
-    "backend-batch-interval",
-    "backend-batch-limit",
-    "backend-bbolt-freelist-type",
-    "bootstrap-defrag-threshold-megabytes",
-    "compact-hash-check-time",
-    "compaction-batch-limit",
-    "compaction-sleep-interval",
-    "config-file",
-    "discovery-endpoints",
-    "discovery-srv",
-    "discovery-srv-name",
-    "discovery-token",
-    "downgrade-check-time",
-    "enable-distributed-tracing",
-    "enable-grpc-gateway",
-    "enable-log-rotation",
-    "enable-pprof",
-    "feature-gates",
-    "force-new-cluster",
-    "grpc-keepalive-interval",
-    "grpc-keepalive-min-time",
-    "grpc-keepalive-timeout",
-    "initial-election-tick-advance",
-    "listen-client-http-urls",
-    "listen-metrics-urls",
-    "log-format",
-    "log-outputs",
-    "log-rotation-config-json",
-    "logger",
-    "max-concurrent-streams",
-    "max-learners",
-    "max-snapshots",
-    "max-wals",
-    "metrics",
-    "pre-vote",
-    "raft-read-timeout",
-    "raft-write-timeout",
-    "snapshot-catchup-entries",
-    "socket-reuse-address",
-    "socket-reuse-port",
-    "strict-reconfig-check",
-    "unsafe-no-fsync",
-    "wal-dir",
-    "warning-apply-duration",
-    "warning-unary-request-duration",
-    "watch-progress-notify-interval",
-];
-
-/// The help text.
-pub fn help() -> String {
-    let mut text = String::from(
-        "quoin: a strongly consistent, replicated key-value store\n\n\
-         Usage: quoin [flags]\n\n\
-         Without flags it keeps its data in default.etcd and listens on \
-         http://localhost:2379.\n\n",
-    );
-    for (name, default, what) in SERVED {
-        let flag = if default.is_empty() {
-            format!("--{name}")
-        } else {
-            format!("--{name} '{default}'")
-        };
-        text.push_str(&format!("  {flag}\n      {what}\n"));
-    }
-    text.push_str("\nStart-up errors and their remedies: docs/OPERATIONS.md\n");
-    text
-}
-
 /// Reads a command line, without the program's name.
 pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, FlagError> {
     let mut raw = Raw::default();
@@ -285,7 +113,7 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, FlagErro
             "help" | "h" => return Ok(Command::Help),
             _ => {}
         }
-        check_known(name)?;
+        known::check(name)?;
         let value = match inline.or_else(|| args.next()) {
             Some(value) => value,
             None => return Err(FlagError(format!("--{name} needs a value"))),
@@ -293,52 +121,6 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, FlagErro
         raw.take(name, value)?;
     }
     Ok(Command::Serve(Box::new(raw.finish()?)))
-}
-
-/// Refuses what is not served, with the nearest name that is.
-fn check_known(name: &str) -> Result<(), FlagError> {
-    if SERVED.iter().any(|(served, ..)| *served == name) {
-        return Ok(());
-    }
-    if PROTECTION.contains(&name) {
-        return Err(FlagError(format!(
-            "--{name} asks for protection that this version does not give; it refuses to start \
-             rather than run without it"
-        )));
-    }
-    if NOT_SERVED.contains(&name) {
-        return Err(FlagError(format!(
-            "--{name} is a flag of etcd that this version does not serve"
-        )));
-    }
-    let nearest = SERVED
-        .iter()
-        .map(|(served, ..)| (edit_distance(name, served), *served))
-        .min();
-    match nearest {
-        Some((distance, served)) if distance <= name.len().max(3) / 3 => Err(FlagError(format!(
-            "unknown flag --{name}; did you mean --{served}?"
-        ))),
-        _ => Err(FlagError(format!(
-            "unknown flag --{name}; quoin --help lists the flags"
-        ))),
-    }
-}
-
-/// Levenshtein's distance.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// Values as given, before defaults that depend on each other.
@@ -384,7 +166,7 @@ impl Raw {
             "log-level" => self.log_level = Some(level(&value)?),
             "cores" => self.cores = Some(cores(&value)?),
             "fronts" => self.fronts = Some(number(name, &value)?),
-            _ => unreachable!("check_known let --{name} through"),
+            _ => unreachable!("known::check let --{name} through"),
         }
         Ok(())
     }
@@ -596,7 +378,7 @@ fn url_of(name: &str, value: &str) -> Result<Url, FlagError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Command, Config, edit_distance, parse};
+    use super::{Command, Config, parse};
     use crate::limits;
 
     fn config(args: &[&str]) -> Config {
@@ -668,12 +450,5 @@ mod tests {
             .contains("several members")
         );
         assert!(refusal(&["--cores", "3-1"]).contains("0-3,5"));
-    }
-
-    #[test]
-    fn edit_distance_counts_single_changes() {
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-        assert_eq!(edit_distance("same", "same"), 0);
     }
 }

@@ -7,8 +7,10 @@ use crate::server::Server;
 use quoin::api::{DeleteRangeRequest, PutRequest, Request};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
+use tempfile::TempDir;
 
 const WRITERS: usize = 4;
 const IN_FLIGHT: usize = 16;
@@ -117,57 +119,100 @@ impl Writer {
     }
 }
 
+/// The server, its data and all who write to it.
+struct Trial {
+    _parent: TempDir,
+    dir: PathBuf,
+    chance: Chance,
+    writers: Vec<Writer>,
+}
+
+impl Trial {
+    fn new(seed: u64) -> Trial {
+        let parent = tempfile::tempdir().expect("a folder");
+        Trial {
+            dir: parent.path().join("node"),
+            _parent: parent,
+            chance: Chance::new(seed),
+            writers: (0..WRITERS)
+                .map(|number| Writer {
+                    number,
+                    journal: Journal::default(),
+                    chance: Chance::new(seed ^ (number as u64 + 1)),
+                    written: 0,
+                })
+                .collect(),
+        }
+    }
+
+    /// Starts the server, checks what it shows, loads it, and ends it in the middle.
+    fn round(&mut self, flags: &[&str], end: impl FnOnce(Server)) {
+        let server = Server::start_with(&self.dir, flags);
+        self.check(&server);
+        let address = server.address;
+        let pause = Duration::from_millis(20 + self.chance.below(400));
+        thread::scope(|scope| {
+            for writer in &mut self.writers {
+                scope.spawn(move || writer.run(address));
+            }
+            thread::sleep(pause);
+            end(server);
+        });
+    }
+
+    fn check(&mut self, server: &Server) {
+        let mut reader = Link::open(server.address).expect("it serves");
+        for writer in &mut self.writers {
+            let (pairs, revision) = reader.all(&writer.prefix()).expect("it serves");
+            writer.journal.check(&pairs, revision);
+        }
+    }
+
+    /// Checks a last time; says how many writes were acknowledged in all.
+    fn finish(mut self) -> u64 {
+        let server = Server::start(&self.dir);
+        self.check(&server);
+        let (status, said) = server.terminate();
+        assert!(status.success(), "{status}: {said:?}");
+        let journals = self.writers.iter().map(|writer| &writer.journal);
+        journals.map(|journal| journal.acknowledged).sum()
+    }
+}
+
 #[test]
 fn what_was_acknowledged_survives_every_kill() {
     let rounds = from_env("QUOIN_CRASH_ROUNDS", 12);
     let seed = from_env("QUOIN_CRASH_SEED", 20_261_122);
     println!("QUOIN_CRASH_SEED={seed} QUOIN_CRASH_ROUNDS={rounds}");
-    let parent = tempfile::tempdir().expect("a folder");
-    let dir = parent.path().join("node");
-    let mut chance = Chance::new(seed);
-    let mut writers: Vec<Writer> = (0..WRITERS)
-        .map(|number| Writer {
-            number,
-            journal: Journal::default(),
-            chance: Chance::new(seed ^ (number as u64 + 1)),
-            written: 0,
-        })
-        .collect();
+    let mut trial = Trial::new(seed);
     for round in 0..rounds {
-        // Checkpoints come often in half of the rounds, so that kills meet them.
-        let flags: &[&str] = match round % 2 {
-            0 => &["--snapshot-count", "100"],
-            _ => &[],
-        };
-        let server = Server::start_with(&dir, flags);
-        let mut reader = Link::open(server.address).expect("it serves");
-        for writer in &mut writers {
-            let (pairs, revision) = reader.all(&writer.prefix()).expect("it serves");
-            writer.journal.check(&pairs, revision);
+        // Checkpoints come often in half of the rounds, so that kills meet them; a third has its
+        // actors on executors of their own.
+        let mut flags = Vec::new();
+        if round % 2 == 0 {
+            flags.extend(["--snapshot-count", "100"]);
         }
-        let address = server.address;
-        let pause = Duration::from_millis(20 + chance.below(400));
-        thread::scope(|scope| {
-            for writer in &mut writers {
-                scope.spawn(move || writer.run(address));
-            }
-            thread::sleep(pause);
-            server.kill();
-        });
+        if round % 3 == 0 {
+            flags.extend(["--fronts", "2"]);
+        }
+        trial.round(&flags, Server::kill);
     }
-    let server = Server::start(&dir);
-    let mut reader = Link::open(server.address).expect("it serves");
-    let mut acknowledged = 0;
-    for writer in &mut writers {
-        let (pairs, revision) = reader.all(&writer.prefix()).expect("it serves");
-        writer.journal.check(&pairs, revision);
-        acknowledged += writer.journal.acknowledged;
-    }
+    let acknowledged = trial.finish();
     println!("{acknowledged} acknowledged writes survived {rounds} kills");
     assert!(
         acknowledged > rounds * 10,
         "only {acknowledged} writes in {rounds} rounds: the test tests nothing"
     );
-    let (status, said) = server.terminate();
-    assert!(status.success(), "{status}: {said:?}");
+}
+
+#[test]
+fn a_stop_under_load_answers_what_it_took_and_loses_nothing() {
+    let mut trial = Trial::new(from_env("QUOIN_CRASH_SEED", 20_261_122));
+    for flags in [&[][..], &["--fronts", "2"]] {
+        trial.round(flags, |server| {
+            let (status, said) = server.terminate();
+            assert_eq!(status.code(), Some(0), "{said:?}");
+        });
+    }
+    assert!(trial.finish() > 20);
 }

@@ -105,6 +105,16 @@ impl Server {
         let pid = i32::try_from(self.child.id()).expect("a process id");
         // SAFETY: sends a signal to the child, which has not been waited for, so its id is its own.
         assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+        self.wait()
+    }
+
+    /// Waits for an end that nobody asked for: exit code, and what was said.
+    pub fn ended(mut self) -> (Option<i32>, Vec<String>) {
+        let (status, said) = self.wait();
+        (status.code(), said)
+    }
+
+    fn wait(&mut self) -> (ExitStatus, Vec<String>) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("the process is ours") {

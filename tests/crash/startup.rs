@@ -156,3 +156,34 @@ fn the_version_and_the_help_are_told() {
         assert!(output.stdout.starts_with(b"quoin"), "{output:?}");
     }
 }
+
+/// The map of the tree file shows a hole in the world where the file was cut: the last message
+/// names file and place, and the exit code says that going on was not safe.
+#[test]
+fn a_page_that_cannot_be_read_ends_the_process_by_name() {
+    let (_parent, dir) = folder();
+    let server = Server::start(&dir);
+    let mut link = Link::open(server.address).expect("it serves");
+    for number in 0..500 {
+        let key = format!("key{number}");
+        link.put(key.as_bytes(), &[b'v'; 2_000])
+            .expect("it is served");
+    }
+    let (status, _) = server.terminate();
+    assert_eq!(status.code(), Some(0));
+    let server = Server::start(&dir);
+    let mut link = Link::open(server.address).expect("it serves");
+    let tree = fs::OpenOptions::new()
+        .write(true)
+        .open(dir.join("tree"))
+        .expect("it is ours");
+    tree.set_len(8_192).expect("it can be cut");
+    assert!(link.all(b"k").is_err(), "what was cut off was served");
+    let (code, said) = server.ended();
+    assert_eq!(code, Some(2), "{said:?}");
+    let last = said.last().expect("it had last words");
+    assert!(
+        last.contains("SIGBUS") && last.contains("/tree at byte"),
+        "{last}"
+    );
+}
