@@ -84,10 +84,9 @@ fn reopen(disk: &SimDisk, possible: &Possible) -> Result<Model, TreeError> {
     let (writer, shared) = open_at(&disk, small())?;
     let reader = shared.reader().expect("a slot");
     let snapshot = reader.pin();
-    let candidates = std::iter::once(&possible.durable).chain(&possible.begun);
+    let mut candidates = std::iter::once(&possible.durable).chain(&possible.begun);
     let found = candidates
-        .filter(|model| model.user == snapshot.user())
-        .next_back()
+        .rfind(|model| model.user == snapshot.user())
         .unwrap_or_else(|| panic!("a state that was never written: {:?}", snapshot.user()));
     compare_snapshot(&snapshot, found)?;
     writer.check()?;

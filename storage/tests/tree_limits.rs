@@ -21,6 +21,7 @@ fn key(n: u64) -> [u8; 24] {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn a_full_disk_refuses_inserts_and_lets_removals_free_it() {
     let disk = SimDisk::new(3);
     disk.set_capacity(8 << 20);
@@ -94,6 +95,7 @@ fn a_full_disk_refuses_inserts_and_lets_removals_free_it() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn the_end_of_the_addresses_is_no_space() {
     let handle: Arc<dyn Disk> = Arc::new(SimDisk::new(3));
     let options = TreeOptions {
@@ -120,6 +122,7 @@ fn the_end_of_the_addresses_is_no_space() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn values_and_keys_of_several_mebibytes() {
     let handle: Arc<dyn Disk> = Arc::new(SimDisk::new(3));
     let (mut writer, shared) = open_at(&handle, options()).expect("a new file");
@@ -161,6 +164,7 @@ fn values_and_keys_of_several_mebibytes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn ascending_keys_fill_their_pages_and_random_removals_leave_few_sparse_ones() {
     let handle: Arc<dyn Disk> = Arc::new(SimDisk::new(3));
     let (mut writer, _shared) = open_at(&handle, options()).expect("a new file");
@@ -200,6 +204,7 @@ fn ascending_keys_fill_their_pages_and_random_removals_leave_few_sparse_ones() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn overwriting_keeps_the_file_within_twice_its_live_bytes() {
     let handle: Arc<dyn Disk> = Arc::new(SimDisk::new(3));
     let (mut writer, _shared) = open_at(&handle, options()).expect("a new file");
@@ -226,6 +231,7 @@ fn overwriting_keeps_the_file_within_twice_its_live_bytes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn space_comes_back_online() {
     let disk = SimDisk::new(3);
     let handle: Arc<dyn Disk> = Arc::new(disk);

@@ -32,7 +32,10 @@ impl Mapping {
     /// Zeroed memory that costs nothing until it is touched.
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn anonymous(len: usize) -> io::Result<Mapping> {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let mut flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        if !cfg!(miri) {
+            flags |= libc::MAP_NORESERVE;
+        }
         Self::new(len, libc::PROT_READ | libc::PROT_WRITE, flags, -1)
     }
 
