@@ -23,6 +23,9 @@ pub struct TreeOptions {
     /// Disk space held back in a file of its own, so that a checkpoint can be written after the
     /// disk is full. At least `young_bytes_max` to be of full use.
     pub spare_bytes: u64,
+    /// The file grows by this much, and single pages are taken from free stretches of this length,
+    /// so that checkpoints write long runs.
+    pub extent_bytes: u64,
 }
 
 impl Default for TreeOptions {
@@ -31,6 +34,7 @@ impl Default for TreeOptions {
             reserve_bytes: 1 << 40,
             young_bytes_max: 64 << 20,
             spare_bytes: 80 << 20,
+            extent_bytes: 1 << 20,
         }
     }
 }
@@ -243,6 +247,7 @@ pub fn open(
         older.as_ref().map_or(&no_pages, |older| &older.live),
         end,
         shared.frames.limit(),
+        options.extent_bytes / PAGE as u64,
         newest.meta.generation,
     );
     let owner = Owner::new(Arc::clone(&shared.frames), Arc::clone(&shared.readers));

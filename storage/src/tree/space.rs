@@ -10,11 +10,6 @@ use super::ids::IdSet;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Pages taken at a time for single allocations, so that a checkpoint writes long runs.
-const EXTENT: u64 = 256;
-/// Free runs of at least this many pages are used before the file grows.
-const LONG_RUN: u64 = 64;
-
 /// Consecutive pages.
 pub(super) type Extent = (u64, u32);
 
@@ -31,6 +26,9 @@ pub(super) struct Space {
     end: u64,
     /// `end` never exceeds this.
     limit: u64,
+    /// Pages taken at a time for single allocations, so that a checkpoint writes long runs. Free
+    /// runs of at least a quarter of it are used before the file grows.
+    extent_pages: u64,
     live: IdSet,
     young: IdSet,
     free: IdSet,
@@ -57,7 +55,14 @@ impl Space {
     /// The space of a file whose newest state uses `live` and whose pages below `end` are free
     /// unless in `live` or in `older`, the state of the other meta page (of checkpoint
     /// `generation - 1` at the latest).
-    pub(super) fn new(live: IdSet, older: &IdSet, end: u64, limit: u64, generation: u64) -> Space {
+    pub(super) fn new(
+        live: IdSet,
+        older: &IdSet,
+        end: u64,
+        limit: u64,
+        extent_pages: u64,
+        generation: u64,
+    ) -> Space {
         let mut used = live.clone();
         used.union(older);
         let free = used.complement(end);
@@ -65,6 +70,7 @@ impl Space {
         let mut space = Space {
             end,
             limit,
+            extent_pages: extent_pages.max(4),
             backed: used,
             live,
             young: IdSet::new(),
@@ -132,16 +138,16 @@ impl Space {
 
     fn next_extent(&mut self) -> Option<Range<u64>> {
         if !self.no_long_run {
-            if let Some(run) = self.find_free(LONG_RUN) {
-                return Some(self.take_run(run, EXTENT));
+            if let Some(run) = self.find_free(self.extent_pages / 4) {
+                return Some(self.take_run(run, self.extent_pages));
             }
             self.no_long_run = true;
         }
         // Many free pages in short runs: better a shorter run than a file that grows.
-        if self.free.len() > self.live.len() / 4 + EXTENT || self.end >= self.limit {
+        if self.free.len() > self.live.len() / 4 + self.extent_pages || self.end >= self.limit {
             for least in [16, 4, 1] {
                 if let Some(run) = self.find_free(least) {
-                    return Some(self.take_run(run, EXTENT));
+                    return Some(self.take_run(run, self.extent_pages));
                 }
             }
         }
@@ -175,7 +181,7 @@ impl Space {
         if room < least {
             return None;
         }
-        let run = self.end..self.end + EXTENT.max(least).min(room);
+        let run = self.end..self.end + self.extent_pages.max(least).min(room);
         self.end = run.end;
         Some(run)
     }

@@ -300,7 +300,7 @@ impl Writer {
     /// Takes pages for the bitmap of live pages, which they are themselves part of.
     fn take_bitmap(&mut self) -> (Run, Vec<u8>) {
         // Taking the pages may grow the file by an extent or by the pages themselves.
-        let end = self.space.end() + 2 * 256;
+        let end = self.space.end() + 2 * self.options.extent_bytes.div_ceil(PAGE as u64).max(4);
         let len = end.div_ceil(8) + end.div_ceil(8 * 8 * PAGE as u64);
         let pages = len.div_ceil(PAGE as u64);
         let id = self

@@ -96,6 +96,7 @@ pub fn options() -> TreeOptions {
         reserve_bytes: if cfg!(miri) { 1 << 22 } else { 1 << 32 },
         young_bytes_max: 4 << 20,
         spare_bytes: 64 << 10,
+        extent_bytes: 16 << 10,
     }
 }
 
