@@ -13,6 +13,7 @@ fn open_file(disk: &SimDisk) -> (Applier<Writer, u64>, Shared) {
         reserve_bytes: 16 << 20,
         young_bytes_max: 1 << 20,
         spare_bytes: 1 << 20,
+        ..TreeOptions::default()
     };
     let (writer, shared) = tree::open(Arc::new(disk.clone()), "tree", options).unwrap();
     (

@@ -16,6 +16,7 @@ fn options() -> TreeOptions {
         reserve_bytes: 64 << 20,
         young_bytes_max: 1 << 20,
         spare_bytes: 1 << 20,
+        ..TreeOptions::default()
     }
 }
 
