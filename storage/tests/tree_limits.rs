@@ -336,3 +336,36 @@ fn readers_on_threads_see_whole_states() {
     assert!(reads.load(Ordering::Relaxed) > 0);
     writer.check().expect("sound");
 }
+
+/// A reader pinned over many checkpoints keeps its state, although pages are used again.
+#[test]
+fn a_reader_pinned_over_many_checkpoints_keeps_its_state() {
+    let handle: Arc<dyn Disk> = Arc::new(SimDisk::new(11));
+    let (mut writer, shared) = open_at(&handle, options()).expect("a new file");
+    let mut expect = Model::default();
+    let write = |writer: &mut quoin_storage::tree::Writer, round: u8, model: &mut Model| {
+        let mut txn = writer.begin();
+        for n in 0..400 {
+            let value = vec![round; 100];
+            txn.insert(TreeId::Key, &key(n), &[&value], true)
+                .expect("room");
+            model.maps[0].insert(key(n).to_vec(), (value, true));
+        }
+        model.user = vec![round];
+        txn.commit(&[round]);
+        assert!(writer.checkpoint_now().expect("no fault"));
+    };
+    write(&mut writer, 0, &mut expect);
+    let reader = shared.reader().expect("a slot");
+    let pinned = reader.pin();
+    let mut newer = Model::default();
+    for round in 1..12 {
+        write(&mut writer, round, &mut newer);
+        compare_snapshot(&pinned, &expect).expect("the pinned state");
+    }
+    drop(pinned);
+    compare_snapshot(&reader.pin(), &newer).expect("the newest state");
+    let txn = writer.begin();
+    txn.commit(b"");
+    writer.check().expect("sound");
+}

@@ -122,6 +122,7 @@ impl World {
                 } else {
                     0
                 },
+                ..TreeOptions::default()
             },
         }
     }

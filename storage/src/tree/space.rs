@@ -279,7 +279,7 @@ impl Space {
         self.pending += u64::from(extent.1);
         match self.pending_durable.back_mut() {
             Some(last) if last.generation == generation => {
-                last.version = version;
+                last.version = last.version.max(version);
                 last.ids.push(extent);
             }
             _ => self.pending_durable.push_back(Pending {
