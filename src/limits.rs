@@ -114,10 +114,22 @@ pub const STOP_DEADLINE_MS: u64 = 30_000;
 
 // --- Storage ------------------------------------------------------------------------------
 
+/// Bytes of pages in memory alone at which a checkpoint begins.
+pub const YOUNG_BYTES_CHECKPOINT: u64 = 64 * MIB as u64;
+/// While a checkpoint is under way, apply waits for it when there are so many.
+pub const YOUNG_BYTES_PAUSE: u64 = 192 * MIB as u64;
+/// Above so many, a transaction writes its pages to the file as it goes.
+pub const YOUNG_BYTES_MAX: u64 = 256 * MIB as u64;
 /// What a write counts against the quota beside its bytes, as in etcd.
 pub const QUOTA_COST_PER_WRITE: u64 = 256;
 /// Default of `--quota-backend-bytes` (given as 0), as in etcd.
 pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
+
+// A turn's pages come on top of what lets apply go on. If that were enough to make transactions
+// write pages themselves, every one of them would do so, on the order core, while a checkpoint
+// is under way.
+const _: () = assert!(YOUNG_BYTES_PAUSE + 16 * BATCH_BYTES_MAX as u64 <= YOUNG_BYTES_MAX);
+const _: () = assert!(YOUNG_BYTES_CHECKPOINT < YOUNG_BYTES_PAUSE);
 
 // A front that is at one connection's limits still serves others.
 const _: () = assert!(REQUESTS_PER_CONNECTION * 8 <= REQUESTS_PER_FRONT);

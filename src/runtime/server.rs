@@ -114,8 +114,11 @@ impl Node {
         let seed = seed_of_chance()?;
         let options = LogOptions::new(identity.log_id, seed);
         let (log, recovered) = LogWriter::open(Arc::clone(&disk), options)?;
-        let (writer, shared) =
-            tree::open(Arc::clone(&disk), data_dir::TREE, TreeOptions::default())?;
+        let options = TreeOptions {
+            young_bytes_max: limits::YOUNG_BYTES_MAX,
+            ..TreeOptions::default()
+        };
+        let (writer, shared) = tree::open(Arc::clone(&disk), data_dir::TREE, options)?;
         watch_map(&shared, dir)?;
         let applier = Applier::open(writer, BatchLimits::default())
             .map_err(|failure| StartError::Storage(failure.to_string()))?;

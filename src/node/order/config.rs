@@ -91,8 +91,8 @@ impl Default for CheckpointConfig {
             interval_ns: 5_000 * MS,
             log_bytes: 64 << 20,
             entries: u64::MAX,
-            young_bytes: 64 << 20,
-            young_bytes_pause: 192 << 20,
+            young_bytes: limits::YOUNG_BYTES_CHECKPOINT,
+            young_bytes_pause: limits::YOUNG_BYTES_PAUSE,
             retry_ns: 1_000 * MS,
         }
     }
