@@ -226,9 +226,9 @@ impl<'a> Batch<'a> {
         self.id
     }
 
-    /// How many commands a batch claims to hold, its framing unchecked.
-    pub fn count_of(bytes: &[u8]) -> Option<u32> {
-        decode_header(bytes).ok().map(|(_, count)| count)
+    /// Who built a batch, and how many commands it claims to hold; its framing is unchecked.
+    pub fn head(bytes: &[u8]) -> Option<(BatchId, u32)> {
+        decode_header(bytes).ok()
     }
 
     /// How many commands it holds, at least one.

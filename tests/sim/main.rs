@@ -10,9 +10,13 @@
 //! `QUOIN_SIM_SECONDS` sets how long seeds are tried (10 by default), `QUOIN_SIM_STEPS` how long
 //! each is.
 
+mod cost;
+
 mod journal;
 
 mod node;
+
+mod rules;
 
 mod world;
 
@@ -35,7 +39,7 @@ fn luck(seed: u64) -> Luck {
         fault_in: 0,
         capacity: None,
     };
-    match seed % 5 {
+    match seed % 6 {
         0 => calm,
         1 => Luck {
             cut_in: 150,
@@ -48,6 +52,11 @@ fn luck(seed: u64) -> Luck {
         },
         3 => Luck {
             fault_in: 200,
+            ..calm
+        },
+        4 => Luck {
+            capacity: Some(3 << 20),
+            cut_in: 800,
             ..calm
         },
         _ => Luck {

@@ -479,7 +479,7 @@ fn rule_11_a_change_that_the_crate_replaces_is_an_error() {
             node.disk
                 .entries
                 .iter()
-                .any(|entry| entry.context == &b"first"[..])
+                .any(|entry| entry.context == b"first"[..])
         );
     }
     // Applied once: after a restart from a checkpoint that holds it, it is not applied again.

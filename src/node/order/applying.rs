@@ -143,7 +143,7 @@ fn take_turn(committed: &mut VecDeque<Committed>, config: &OrderConfig) -> Vec<C
         let over = commands >= config.commands_per_turn || bytes >= config.bytes_per_turn;
         if let CommittedData::Batch(data) = &entry.data {
             // A batch that cannot be read counts for nothing; it ends the process anyway.
-            commands += Batch::count_of(data).unwrap_or(0) as usize;
+            commands += Batch::head(data).map_or(0, |(_, count)| count as usize);
             bytes += data.len();
         }
         over

@@ -29,7 +29,7 @@ use crate::api::Error;
 use crate::apply::{Applier, Failure, StoreTxn, validate};
 use crate::consensus::confchange::{decode_conf_state, voters};
 use crate::consensus::{Core, Handled, LogEntry, ProposeError, Role, Start, StartError};
-use crate::propose::command::Batch;
+use crate::propose::command::{Batch, BatchId};
 use crate::propose::reads::ReadBarriers;
 use crate::propose::waiters::WaiterId;
 use crate::wire;
@@ -234,6 +234,17 @@ impl<S: Durable> Order<S> {
     }
 
     fn admit(&mut self, batch: ProposalBatch) {
+        let id = BatchId {
+            member: self.config.core.member,
+            boot: self.config.boot,
+            front: batch.front.0,
+            sequence: batch.sequence,
+        };
+        assert_eq!(
+            Batch::head(&batch.bytes),
+            Some((id, batch.count)),
+            "a front's batch is not what its envelope says"
+        );
         let revision = self.applier.meta().revision;
         let refused = if self.draining.is_some() {
             Err((batch, Error::Stopped))
