@@ -157,10 +157,15 @@ pub fn compare(args: &Parsed) -> Result<bool, Failure> {
             let seed = 1 + round as u64;
             let figures = &mut figures[at];
             let side = sides[at].as_mut();
+            let before = cpu_ns();
             let (puts, note) = put_window(side, &options, seed)?;
+            let between = cpu_ns();
             let gets = get_window(side, &options, seed)?;
+            let put_us = per_op_us(before, between, options.puts);
+            let get_us = per_op_us(between, cpu_ns(), options.gets);
             println!(
-                "round {round} {:>6}: {puts:>9.0} puts/s {gets:>9.0} gets/s  {note}",
+                "round {round} {:>6}: {puts:>9.0} puts/s {gets:>9.0} gets/s, \
+                 cpu {put_us} us a put, {get_us} us a get  {note}",
                 side.name()
             );
             figures.puts.push(puts);
@@ -233,6 +238,23 @@ fn get_window(side: &mut dyn Side, o: &Options, seed: u64) -> Result<f64, Failur
         return Err(format!("{} returned other values than were put", side.name()).into());
     }
     Ok(o.gets as f64 / seconds)
+}
+
+/// Time that this thread has spent on a core, if the kernel tells: unlike the clock's, it does not
+/// count the time of others on a busy machine.
+fn cpu_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok()
+}
+
+fn per_op_us(from: Option<u64>, to: Option<u64>, operations: u64) -> String {
+    match (from, to) {
+        (Some(from), Some(to)) => {
+            let ns = to.saturating_sub(from) as f64;
+            format!("{:.2}", ns / 1000.0 / operations as f64)
+        }
+        _ => "?".to_string(),
+    }
 }
 
 /// Prints the ratio of the medians and the spread of the rounds' ratios; says whether the bar is
