@@ -301,6 +301,11 @@ impl KvSink for RangeEncoder<'_> {
         self.out.extend_from_slice(kv.key);
         self.out.extend_from_slice(kv.value);
     }
+
+    #[inline]
+    fn full(&self) -> bool {
+        self.overflowed
+    }
 }
 
 impl Drop for RangeEncoder<'_> {

@@ -288,6 +288,7 @@ fn an_unfinished_or_overlong_range_leaves_nothing() {
 
     let mut encoder = RangeEncoder::new(&mut out, &mut scratch, 1, 49 + 48 + 102);
     encoder.push(kv);
+    assert!(encoder.full());
     encoder.push(api::KeyValue::default());
     assert!(encoder.finish(&HEADER, RangeSummary::default()).is_err());
     assert_eq!(out, b"before");
