@@ -3,7 +3,7 @@
 
 use super::super::{Notice, connection::Connection, connection::ConnectionId};
 use super::{Desk, HeldRead, Turn, Waiter};
-use crate::api::{self, Request};
+use crate::api::{self, KvSink, Request};
 use crate::apply::{self, validate};
 use crate::limits;
 use crate::node::messages::ProposalBatch;
@@ -125,8 +125,13 @@ impl Desk {
                     .map_err(|_| api::Error::TooManyRequests)
             }
             Err(failure) => {
+                // Too long for what is free now is not too long for ever.
+                let short = encoder.full() && room < limits::RESPONSE_BYTES_MAX;
                 drop(encoder);
-                Err(failure.to_api())
+                Err(match short {
+                    true => api::Error::TooManyRequests,
+                    false => failure.to_api(),
+                })
             }
         };
         self.output_bytes += connection.output.len() - before;
