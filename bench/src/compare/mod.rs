@@ -41,6 +41,7 @@ pub const FLAGS: &[Flag] = &[
         "LIST",
         "rows, by name, separated by commas [all but restart, checkpoint]",
     ),
+    flag("restart-keys", "N", "keys of the row 'restart' [5m]"),
     flag(
         "clients",
         "LIST",

@@ -362,6 +362,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_flags_read_are_the_flags_known() {
+        let source = include_str!("mod.rs");
+        for read in ["text(\"", "number(\"", "has(\""] {
+            for rest in source.split(read).skip(1) {
+                let name = rest.split('"').next().unwrap_or_default();
+                assert!(
+                    super::super::FLAGS.iter().any(|flag| flag.name == name),
+                    "--{name}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn rows_are_selected_by_name() {
         let (all, heavy) = select(None).unwrap();
         assert_eq!((all.len(), heavy.len()), (ROWS.len(), 0));

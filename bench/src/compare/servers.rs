@@ -122,8 +122,9 @@ impl Server {
         debug: bool,
     ) -> Result<Server, String> {
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let program =
-            fs::canonicalize(program).map_err(|error| format!("{}: {error}", program.display()))?;
+        // Absolute, but links kept: Redis looks at the name it is called by.
+        let program = std::path::absolute(program)
+            .map_err(|error| format!("{}: {error}", program.display()))?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let log = folder.join("output.log");
         let output = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
