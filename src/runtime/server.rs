@@ -443,6 +443,7 @@ fn start_executor(place: &Place, parts: SeatParts) -> Result<(), StartError> {
     let executor = LocalExecutorBuilder::new(glommio::Placement::Fixed(place.core))
         .name(name)
         .io_memory(EXECUTOR_IO_BYTES)
+        .preempt_timer(Duration::from_micros(limits::PREEMPT_US))
         .spawn(move || run_seat(parts))
         .map_err(|error| StartError::System {
             what: "an executor cannot be started",
