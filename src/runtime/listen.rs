@@ -13,7 +13,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Clients that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -39,9 +39,26 @@ fn open_one(url: &Url) -> io::Result<TcpListener> {
         .find(|address| address.is_ipv4())
         .or(addresses.first())
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))?;
-    let listener = TcpListener::bind(address)?;
+    let listener = bind(*address)?;
     os::widen_backlog(&listener, BACKLOG)?;
     Ok(listener)
+}
+
+/// How long a port may stay taken by a server that is already gone.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Binds, with patience for a predecessor that was killed: the kernel takes its io_uring rings
+/// apart, and closes the sockets they still hold, only after the process has been reaped.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let begin = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begin.elapsed() < LINGER => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Accepts connections until the task is dropped.
