@@ -123,13 +123,13 @@ fn check_put<T: TreeRead>(
     put: &PutRequest<'_>,
     gone: &IntervalSet<'_>,
 ) -> Result<(), Failure> {
+    if put.lease != 0 {
+        return Err(Failure::Refused(Error::LeaseNotFound));
+    }
     if (put.ignore_value || put.ignore_lease)
         && (gone.contains(put.key) || view.latest(put.key)?.is_none())
     {
         return Err(Failure::Refused(Error::KeyNotFound));
-    }
-    if put.lease != 0 {
-        return Err(Failure::Refused(Error::LeaseNotFound));
     }
     Ok(())
 }

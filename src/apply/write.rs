@@ -109,7 +109,6 @@ fn write<T: TreeWrite>(
 ) -> Result<Option<Response>, Failure> {
     Ok(match request {
         Request::Put(request) => {
-            // Alone, unlike in a transaction, a put is refused for its lease first.
             if request.lease != 0 {
                 return Err(Failure::Refused(Error::LeaseNotFound));
             }

@@ -245,13 +245,13 @@ impl Model {
                     }
                 }
                 Step::Op(RequestOp::Put(put)) => {
+                    if put.lease != 0 {
+                        return Err(Error::LeaseNotFound);
+                    }
                     let exists = self.now().contains_key(put.key)
                         && !gone.iter().any(|(key, end)| within(put.key, key, end));
                     if (put.ignore_value || put.ignore_lease) && !exists {
                         return Err(Error::KeyNotFound);
-                    }
-                    if put.lease != 0 {
-                        return Err(Error::LeaseNotFound);
                     }
                 }
                 Step::Op(RequestOp::DeleteRange(delete)) => {
