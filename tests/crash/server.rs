@@ -88,6 +88,7 @@ impl Server {
                 }
                 Err(_) => {
                     let _ = child.kill();
+                    let _ = child.wait();
                     panic!("the server does not serve; it said:\n{}", said.join("\n"));
                 }
             }
