@@ -143,6 +143,8 @@ impl World {
             match Node::start(&self.disk, &self.settings(), seed, self.now_ns) {
                 Ok(node) => {
                     self.replayed += node.replayed;
+                    // The power may fail yet, at an operation that recovery did not reach.
+                    self.faulted |= nested;
                     self.node = Some(node);
                     break;
                 }
