@@ -152,6 +152,21 @@ fn answers_wait_for_the_disk() {
 }
 
 #[test]
+fn what_arrives_before_the_first_turn_is_served() {
+    let disk = SimDisk::new(1);
+    let mut node = start(&disk, &settings(1));
+    node.send(puts(1, 1, 1..4));
+    let replies = replies(settle(&mut node, 0));
+    assert_eq!(replies.len(), 3);
+    assert!(
+        replies
+            .iter()
+            .all(|reply| matches!(reply.outcome, Outcome::Put { .. })),
+        "{replies:?}"
+    );
+}
+
+#[test]
 fn too_much_in_flight_is_refused_and_room_comes_back() {
     let disk = SimDisk::new(1);
     let mut node = start(&disk, &settings(1));

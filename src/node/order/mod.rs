@@ -208,6 +208,9 @@ impl<S: Durable> Order<S> {
             };
         }
         self.tick(now_ns);
+        // Before anything new is proposed: what was proposed under an earlier leadership is lost
+        // even if this member leads again by now.
+        self.notice_leadership(out);
         self.propose();
         self.collect(out);
         self.notice_leadership(out);
@@ -315,7 +318,10 @@ impl<S: Durable> Order<S> {
         if leads == self.led_term {
             return;
         }
-        self.led_term = leads;
+        if std::mem::replace(&mut self.led_term, leads).is_none() {
+            // Nothing is proposed without leadership.
+            return;
+        }
         let (replies, revision) = (&mut self.replies, self.applier.meta().revision);
         self.flights.lose_proposed(|flight| {
             refuse(replies, &flight, revision, Error::LeaderChanged);
