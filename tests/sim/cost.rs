@@ -67,11 +67,15 @@ fn raft(built: &[Built], commands: u64) -> f64 {
     let mut turn = |batch: Option<Bytes>| {
         core.propose(batch.into_iter()).expect("leads");
         core.handle(&mut handled);
-        if let Some(last) = handled.appends.drain(..).last() {
+        let written = handled.appends.pop();
+        handled.appends.clear();
+        if let Some(last) = written {
             core.persisted(last.number, &mut handled);
         }
         core.handle(&mut handled);
-        if let Some(last) = handled.committed.drain(..).last() {
+        let applied = handled.committed.pop_back();
+        handled.committed.clear();
+        if let Some(last) = applied {
             core.applied(last.index);
         }
     };
