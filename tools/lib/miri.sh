@@ -16,4 +16,5 @@ if [ "${1:-}" = --available ]; then
 fi
 export MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/miri}
-cargo +nightly miri test --quiet -p quoin-storage --lib -- miri_
+cargo +nightly miri test --quiet -p quoin-storage --features sim --lib -- \
+    disk::aligned page::tests::golden page::tests::damaged

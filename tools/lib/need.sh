@@ -34,3 +34,9 @@ need_build_tools() {
     }
     need_packages cc=build-essential make=build-essential
 }
+
+# What the tests and the comparisons need besides: Python for the client written from the
+# protocol's page, protoc for the client library with which etcd is driven.
+need_test_tools() {
+    need_build_tools && need_packages python3=python3 protoc=protobuf-compiler
+}
