@@ -103,7 +103,7 @@ pub const ELECTION_MS_CEILING: u64 = 50_000;
 pub const TICK_MS: u64 = 25;
 /// How long an executor runs tasks that are ready before it looks at its sockets and at what
 /// other threads have sent.
-pub const PREEMPT_US: u64 = 1_000;
+pub const PREEMPT_US: u64 = 10_000;
 /// A tick that is later than this is told to the operator.
 pub const LATE_TICK_MS: u64 = 500;
 /// After so long without work the log confirms its newest write.

@@ -21,7 +21,6 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 /// Everything that can wake a seat from another thread.
 #[derive(Debug)]
@@ -30,6 +29,8 @@ pub enum SeatInput {
     Order(OrderInput),
     /// For the front.
     Front(FrontInput),
+    /// Time has passed: see [`Seat::tick`].
+    Tick,
     /// Take connections from these, and share them out among the fronts.
     Listen(Vec<std::net::TcpListener>),
     /// A client has connected, and it is this front's turn.
@@ -112,6 +113,8 @@ pub struct Seat {
     accepting: RefCell<Vec<glommio::Task<()>>>,
     /// Of this second: how many notices were told, and how many were not.
     notices: Cell<(u32, u32)>,
+    tick_due: Cell<bool>,
+    last_tick_ns: Cell<u64>,
     stopping: Cell<bool>,
     quiet: Cell<bool>,
     ready: Cell<bool>,
@@ -138,6 +141,8 @@ impl Seat {
             touched: RefCell::new(Vec::new()),
             accepting: RefCell::new(Vec::new()),
             notices: Cell::new((0, 0)),
+            tick_due: Cell::new(false),
+            last_tick_ns: Cell::new(0),
             stopping: Cell::new(false),
             quiet: Cell::new(false),
             ready: Cell::new(false),
@@ -216,6 +221,10 @@ impl Seat {
         for input in inputs.drain(..) {
             self.take(input, now_ns);
         }
+        // However many beats a stall has gathered, they are one.
+        if self.tick_due.take() {
+            self.tick(now_ns);
+        }
         self.propose(now_ns);
         self.dispatch(now_ns);
         self.wake_sockets();
@@ -226,6 +235,7 @@ impl Seat {
         match input {
             SeatInput::Order(input) => self.step_order(input, now_ns),
             SeatInput::Front(input) => self.step_front(input, now_ns),
+            SeatInput::Tick => self.tick_due.set(true),
             SeatInput::Connection(stream) => super::socket::open(self, stream),
             SeatInput::Listen(listeners) => {
                 let mut accepting = self.accepting.borrow_mut();
@@ -359,39 +369,28 @@ impl Seat {
         }
     }
 
-    /// Lets time pass for the life of the executor, and watches how well the loop keeps it.
-    pub async fn keep_time(self: Rc<Seat>) {
-        let step = Duration::from_millis(limits::TICK_MS);
-        let mut last_ns = self.clock.now_ns();
-        let mut second = 0;
-        loop {
-            glommio::timer::sleep(step).await;
-            let now_ns = self.clock.now_ns();
-            let late_ms = (now_ns - last_ns) / 1_000_000;
-            last_ns = now_ns;
-            if late_ms > limits::TICK_MS + limits::LATE_TICK_MS {
-                crate::log_warn!("an executor's loop stood still for {late_ms} ms");
-            }
-            if std::mem::replace(&mut second, now_ns / 1_000_000_000) != second {
-                let (_, left_out) = self.notices.take();
-                if left_out > 0 {
-                    crate::log_warn!("{left_out} more events of clients were not listed");
-                }
-            }
-            self.tick();
+    /// Time has passed. The beat comes from a thread of its own and not from a timer of the
+    /// executor: glommio 0.9 may park with tasks ready to run when its preemption timer fires
+    /// just before they would (`run_task_queues` then reports that nothing was run), and would
+    /// sleep until some socket stirs. The beat ends such a sleep within [`limits::TICK_MS`].
+    fn tick(&self, now_ns: u64) {
+        let last_ns = self.last_tick_ns.replace(now_ns);
+        let late_ms = now_ns.saturating_sub(last_ns) / 1_000_000;
+        if last_ns != 0 && late_ms > limits::TICK_MS + limits::LATE_TICK_MS {
+            crate::log_warn!("an executor's loop stood still for {late_ms} ms");
         }
-    }
-
-    /// Time has passed.
-    fn tick(&self) {
-        let now_ns = self.clock.now_ns();
+        if now_ns / 1_000_000_000 != last_ns / 1_000_000_000 {
+            let (_, left_out) = self.notices.take();
+            if left_out > 0 {
+                crate::log_warn!("{left_out} more events of clients were not listed");
+            }
+        }
         if let Some(front) = &self.front {
             front.borrow_mut().tick(now_ns);
         }
         if self.order.is_some() {
             self.step_order(OrderInput::Tick, now_ns);
         }
-        self.request_turn();
     }
 }
 

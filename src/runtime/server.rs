@@ -256,6 +256,8 @@ impl Running {
             order: order.clone(),
         };
         start_thread("quoin-checkpt", &helpers, move || thread.run())?;
+        let seats: Vec<_> = inboxes.iter().map(|(sender, _)| sender.clone()).collect();
+        start_thread("quoin-clock", &[], move || beat(&seats))?;
         let mut order_actor = Some(node.order);
         for (place, (_, inbox)) in placement.places.iter().zip(inboxes.drain(..)) {
             let links = Links {
@@ -366,6 +368,17 @@ impl Running {
     }
 }
 
+/// Tells all executors that time passes, for the life of the process.
+fn beat(seats: &[Sender<SeatInput>]) {
+    loop {
+        thread::sleep(Duration::from_millis(limits::TICK_MS));
+        for seat in seats {
+            // One that is so far behind has beats enough.
+            let _ = seat.try_send(SeatInput::Tick);
+        }
+    }
+}
+
 fn announce(listeners: &[TcpListener]) {
     for listener in listeners {
         if let Ok(address) = listener.local_addr() {
@@ -467,6 +480,5 @@ async fn run_seat(parts: SeatParts) {
         (config.front, Front::new(config, reader, now_ns))
     });
     let seat = Rc::new(Seat::new(front, parts.order, parts.links, parts.clock));
-    glommio::spawn_local(Rc::clone(&seat).keep_time()).detach();
     seat.run(parts.inbox).await;
 }
