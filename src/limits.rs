@@ -104,6 +104,10 @@ pub const TICK_MS: u64 = 25;
 /// How long an executor runs tasks that are ready before it looks at its sockets and at what
 /// other threads have sent.
 pub const PREEMPT_US: u64 = 10_000;
+/// Timers that keep an executor from sleeping with work to do, and their distance.
+pub const GUARD_TIMERS: u64 = 8;
+/// See [`GUARD_TIMERS`].
+pub const GUARD_STEP_MS: u64 = 15;
 /// A tick that is later than this is told to the operator.
 pub const LATE_TICK_MS: u64 = 500;
 /// After so long without work the log confirms its newest write.

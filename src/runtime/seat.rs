@@ -369,10 +369,7 @@ impl Seat {
         }
     }
 
-    /// Time has passed. The beat comes from a thread of its own and not from a timer of the
-    /// executor: glommio 0.9 may park with tasks ready to run when its preemption timer fires
-    /// just before they would (`run_task_queues` then reports that nothing was run), and would
-    /// sleep until some socket stirs. The beat ends such a sleep within [`limits::TICK_MS`].
+    /// Time has passed.
     fn tick(&self, now_ns: u64) {
         let last_ns = self.last_tick_ns.replace(now_ns);
         let late_ms = now_ns.saturating_sub(last_ns) / 1_000_000;

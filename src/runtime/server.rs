@@ -480,5 +480,23 @@ async fn run_seat(parts: SeatParts) {
         (config.front, Front::new(config, reader, now_ns))
     });
     let seat = Rc::new(Seat::new(front, parts.order, parts.links, parts.clock));
+    for number in 1..=limits::GUARD_TIMERS {
+        glommio::spawn_local(guard(number)).detach();
+    }
     seat.run(parts.inbox).await;
+}
+
+/// Keeps a timer armed, so that the executor never sleeps long.
+///
+/// glommio 0.9 may park with tasks ready to run: when its preemption timer fires just before they
+/// would be, `run_task_queues` reports that nothing was run. It then sleeps until some socket
+/// stirs, and wake-ups of tasks that are ready already do not count. A timer does, as long as one
+/// is armed: so there are several, and while the task of one may be among those that wait, the
+/// next ends the sleep.
+async fn guard(number: u64) {
+    let period_ms = limits::GUARD_TIMERS * limits::GUARD_STEP_MS;
+    glommio::timer::sleep(Duration::from_millis(number * limits::GUARD_STEP_MS)).await;
+    loop {
+        glommio::timer::sleep(Duration::from_millis(period_ms)).await;
+    }
 }
