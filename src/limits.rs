@@ -124,9 +124,11 @@ pub const STOP_DEADLINE_MS: u64 = 30_000;
 /// Bytes of pages in memory alone at which a checkpoint begins.
 pub const YOUNG_BYTES_CHECKPOINT: u64 = 64 * MIB as u64;
 /// While a checkpoint is under way, apply waits for it when there are so many.
-pub const YOUNG_BYTES_PAUSE: u64 = 192 * MIB as u64;
+pub const YOUNG_BYTES_PAUSE: u64 = 128 * MIB as u64;
 /// Above so many, a transaction writes its pages to the file as it goes.
-pub const YOUNG_BYTES_MAX: u64 = 256 * MIB as u64;
+pub const YOUNG_BYTES_MAX: u64 = 192 * MIB as u64;
+/// Disk space held in reserve, so that checkpoints go on when the disk is full.
+pub const TREE_SPARE_BYTES: u64 = 192 * MIB as u64;
 /// What a write counts against the quota beside its bytes, as in etcd.
 pub const QUOTA_COST_PER_WRITE: u64 = 256;
 /// Default of `--quota-backend-bytes` (given as 0), as in etcd.
@@ -137,6 +139,9 @@ pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
 // is under way.
 const _: () = assert!(YOUNG_BYTES_PAUSE + 16 * BATCH_BYTES_MAX as u64 <= YOUNG_BYTES_MAX);
 const _: () = assert!(YOUNG_BYTES_CHECKPOINT < YOUNG_BYTES_PAUSE);
+// A checkpoint may have to write every page that is in memory. If the reserve were smaller, one on
+// a full disk could fail again and again, and no compaction could ever free the space.
+const _: () = assert!(YOUNG_BYTES_MAX <= TREE_SPARE_BYTES);
 
 // A front that is at one connection's limits still serves others.
 const _: () = assert!(REQUESTS_PER_CONNECTION * 8 <= REQUESTS_PER_FRONT);

@@ -116,6 +116,7 @@ impl Node {
         let (log, recovered) = LogWriter::open(Arc::clone(&disk), options)?;
         let options = TreeOptions {
             young_bytes_max: limits::YOUNG_BYTES_MAX,
+            spare_bytes: limits::TREE_SPARE_BYTES,
             ..TreeOptions::default()
         };
         let (writer, shared) = tree::open(Arc::clone(&disk), data_dir::TREE, options)?;

@@ -19,6 +19,9 @@ use std::sync::Arc;
 
 const MS: u64 = 1_000_000;
 
+/// More than the writes of a test take that is not about the quota.
+const QUOTA: usize = 4 << 20;
+
 /// A front over an empty tree, and the tree's writer.
 struct Bench {
     front: Front,
@@ -41,7 +44,7 @@ impl Bench {
             member_id: 2,
             boot: 3,
             limits: Limits::default(),
-            quota_bytes: Some(1 << 20),
+            quota_bytes: Some(QUOTA as u64),
             version: "0",
         };
         let mut front = Front::new(config, shared.reader().unwrap(), 0);
@@ -302,7 +305,7 @@ fn a_client_that_does_not_take_its_answers_is_paused_then_closed() {
 #[test]
 fn over_the_quota_writes_that_add_are_refused_and_others_served() {
     let mut bench = Bench::new();
-    bench.publish(b"key", &vec![b'v'; 1 << 20]);
+    bench.publish(b"key", &vec![b'v'; QUOTA]);
     bench.later(1);
     let mut client = bench.connect();
     client.put(b"key", 1);

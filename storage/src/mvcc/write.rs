@@ -190,11 +190,15 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
         digits: &mut Digits,
     ) -> Result<(), Error> {
         let jump = digits.push(self.next, self.meta.compacted);
+        // A compacted delete counts as gone, whether or not the purge has come to it yet: what is
+        // written must not depend on how far the purge is.
         let fields = EventFields {
             create: after.create,
             version: after.version,
             lease: after.lease,
-            prev: before.map_or(Revision::NONE, |before| before.latest),
+            prev: before
+                .filter(|before| !(before.tombstone && before.latest.main < self.meta.compacted))
+                .map_or(Revision::NONE, |before| before.latest),
             jump,
             prev_value_len: before.map_or(0, |before| before.value_len),
             tombstone: after.tombstone,
