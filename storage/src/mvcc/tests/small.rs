@@ -116,6 +116,31 @@ fn a_delete_at_the_compacted_revision_stays_until_the_next() {
     assert_eq!(tree.len(TreeId::Revision), 1);
 }
 
+/// A key that was deleted before the compacted revision and is written again: members whose purge
+/// is slower or faster must write the same event.
+#[test]
+fn what_is_written_does_not_depend_on_how_far_the_purge_is() {
+    let trees = [true, false].map(|purge_first| {
+        let (mut tree, mut meta) = (ModelTree::new(), Meta::default());
+        for step in 0..4 {
+            if step == 3 {
+                compact(&mut meta, 4).unwrap();
+                while purge_first && !compact_step(&mut tree, &mut meta, 1).unwrap() {}
+            }
+            let mut txn = WriteTxn::begin(&mut tree, &mut meta);
+            match step {
+                1 => txn.delete(b"k").unwrap(),
+                2 => txn.put(b"other", b"", 0).unwrap(),
+                _ => txn.put(b"k", b"v", 0).unwrap(),
+            };
+            txn.finish();
+        }
+        while !compact_step(&mut tree, &mut meta, 1).unwrap() {}
+        (tree, meta)
+    });
+    assert_eq!(trees[0], trees[1]);
+}
+
 /// The revision does not come from the newest event: a compaction may remove that.
 #[test]
 fn the_revision_does_not_fall_when_every_event_is_gone() {
