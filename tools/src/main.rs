@@ -66,13 +66,13 @@ fn run(arguments: &[&str], out: &mut dyn Write) -> Result<(), Stop> {
         ["meta", dir] => {
             let node = Node::open(dir)?;
             show::identity(&node.identity, out)?;
-            show::metas(&node.tree_path(), out)
+            show::metas(&node.disk, out)
         }
         ["page", dir, number] => {
             let number = number
                 .parse()
                 .map_err(|_| failed("the page's number is no number"))?;
-            show::page(&Node::open(dir)?.tree_path(), number, out)
+            show::page(&Node::open(dir)?.disk, number, out)
         }
         ["log", dir] => show::log(&Node::open(dir)?.disk, out),
         ["--version" | "version"] => Ok(writeln!(out, "quoinctl {}", env!("CARGO_PKG_VERSION"))?),
@@ -83,7 +83,8 @@ fn run(arguments: &[&str], out: &mut dyn Write) -> Result<(), Stop> {
 
 /// A data directory, locked so that no server starts on it meanwhile.
 struct Node {
-    dir: DataDir,
+    /// Holds the lock.
+    _dir: DataDir,
     disk: RealDisk,
     identity: quoin::runtime::data_dir::Identity,
 }
@@ -104,14 +105,10 @@ impl Node {
             None => return Err(failed(format_args!("{} is empty", path.display()))),
         };
         Ok(Node {
-            dir,
+            _dir: dir,
             disk,
             identity,
         })
-    }
-
-    fn tree_path(&self) -> std::path::PathBuf {
-        self.dir.path().join(TREE)
     }
 }
 

@@ -1,21 +1,15 @@
 //! Data directories as text.
 
 use crate::{Stop, failed};
-use quoin::runtime::data_dir::{Identity, LOG_PREFIX};
+use quoin::runtime::data_dir::{Identity, LOG_PREFIX, TREE};
 use quoin_storage::disk::Disk;
 use quoin_storage::log::{self, Inspected};
 use quoin_storage::mvcc;
-use quoin_storage::page::{self, COUNTED, Meta, PAGE, Page, PageBytes};
-use quoin_storage::tree::CheckReport;
-use std::fs::File;
+use quoin_storage::page::{Meta, PAGE};
+use quoin_storage::tree::{CheckReport, Inspector};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 const TREES: [&str; 3] = ["key tree", "revision tree", "state tree"];
-
-/// Bytes of a key that are shown.
-const KEY_SHOWN: usize = 64;
 
 pub fn identity(identity: &Identity, out: &mut dyn Write) -> Result<(), Stop> {
     writeln!(out, "cluster id    {:016x}", identity.cluster_id)?;
@@ -47,28 +41,23 @@ pub fn tree_report(report: &CheckReport, out: &mut dyn Write) -> Result<(), Stop
     Ok(())
 }
 
-fn read_page(tree: &Path, number: u64) -> Result<Box<PageBytes>, Stop> {
-    let file = File::open(tree).map_err(|e| failed(format_args!("{}: {e}", tree.display())))?;
-    let mut bytes: Box<PageBytes> = Box::new([0; PAGE]);
-    let offset = number
-        .checked_mul(PAGE as u64)
-        .ok_or_else(|| failed("there is no such page"))?;
-    file.read_exact_at(&mut bytes[..], offset)
-        .map_err(|e| failed(format_args!("page {number} of {}: {e}", tree.display())))?;
-    Ok(bytes)
+/// The tree file, for looking.
+fn inspector(disk: &dyn Disk) -> Result<Inspector, Stop> {
+    Inspector::open(disk, TREE).map_err(failed)
 }
 
-pub fn metas(tree: &Path, out: &mut dyn Write) -> Result<(), Stop> {
-    if !tree.exists() {
+pub fn metas(disk: &dyn Disk, out: &mut dyn Write) -> Result<(), Stop> {
+    if !disk.list().map_err(failed)?.iter().any(|name| name == TREE) {
         return Ok(writeln!(
             out,
             "there is no tree file yet; the log holds all"
         )?);
     }
-    for slot in 0..2 {
-        match Meta::decode(&*read_page(tree, slot)?) {
-            Ok(meta) => one_meta(slot, &meta, out)?,
-            Err(fault) => writeln!(out, "meta page {slot}: {fault}")?,
+    for (slot, meta) in inspector(disk)?.metas().into_iter().enumerate() {
+        match meta {
+            Some(Ok(meta)) => one_meta(slot as u64, &meta, out)?,
+            Some(Err(fault)) => writeln!(out, "meta page {slot}: {fault}")?,
+            None => writeln!(out, "meta page {slot}: beyond the end of the file")?,
         }
     }
     Ok(())
@@ -104,66 +93,24 @@ fn one_meta(slot: u64, meta: &Meta, out: &mut dyn Write) -> Result<(), Stop> {
     Ok(())
 }
 
-pub fn page(tree: &Path, number: u64, out: &mut dyn Write) -> Result<(), Stop> {
-    let bytes = read_page(tree, number)?;
+pub fn page(disk: &dyn Disk, number: u64, out: &mut dyn Write) -> Result<(), Stop> {
+    let inspector = inspector(disk)?;
     if number < 2 {
-        let meta = Meta::decode(&bytes).map_err(|fault| Stop::Damaged(fault.to_string()))?;
-        return one_meta(number, &meta, out);
+        return match &inspector.metas()[number as usize] {
+            Some(Ok(meta)) => one_meta(number, meta, out),
+            Some(Err(fault)) => Err(Stop::Damaged(fault.to_string())),
+            None => Err(failed("there is no such page")),
+        };
     }
-    let page = page::verify(&bytes, number).map_err(|what| {
-        Stop::Damaged(format!(
+    let dump = inspector
+        .page(number)
+        .ok_or_else(|| failed("there is no such page"))?;
+    if let Some(what) = dump.fault {
+        return Err(Stop::Damaged(format!(
             "page {number}: {what} (or it is free, or part of a long value)"
-        ))
-    })?;
-    let kind = if page.is_leaf() { "leaf" } else { "branch" };
-    writeln!(
-        out,
-        "page {number}: {kind}, level {}, transaction {}, {} cells in {} bytes, crc {:08x}",
-        page.level(),
-        page.txn(),
-        page.count(),
-        page.used(),
-        crc32fast::hash(&bytes[..])
-    )?;
-    for index in 0..page.count() {
-        cell(page, index, out)?;
+        )));
     }
-    Ok(())
-}
-
-fn cell(page: &Page, index: usize, out: &mut dyn Write) -> Result<(), Stop> {
-    write!(out, "  {index:3} ")?;
-    match page.key_run(index) {
-        Some(run) => write!(out, "key of {} bytes at page {}", run.len, run.id)?,
-        None => write!(out, "key {}", shown(page.stored_key(index)))?,
-    }
-    if !page.is_leaf() {
-        let child = page.child(index);
-        let (id, crc, counted) = (child.page(), child.crc, child.counted);
-        return Ok(writeln!(
-            out,
-            " -> page {id}, crc {crc:08x}, {counted} counted"
-        )?);
-    }
-    match page.value_run(index) {
-        Some(run) => write!(out, ", value of {} bytes at page {}", run.len, run.id)?,
-        None => write!(out, ", value of {} bytes", page.stored_value(index).len())?,
-    }
-    let counted = if page.flags(index) & COUNTED != 0 {
-        ", counted"
-    } else {
-        ""
-    };
-    Ok(writeln!(out, "{counted}")?)
-}
-
-/// The start of a key, printable.
-fn shown(key: &[u8]) -> String {
-    let dots = if key.len() > KEY_SHOWN { "..." } else { "" };
-    format!(
-        "\"{}\"{dots}",
-        key[..key.len().min(KEY_SHOWN)].escape_ascii()
-    )
+    Ok(write!(out, "{dump}")?)
 }
 
 pub fn log(disk: &dyn Disk, out: &mut dyn Write) -> Result<(), Stop> {
