@@ -4,6 +4,14 @@
 //! The meaning of each field is etcd's (v3 API); a revision is the global, ever growing number
 //! of a write transaction, and the store starts, empty, at revision 1.
 
+mod lease;
+
+pub use lease::{
+    GrantedLease, LeaseCheckpointRequest, LeaseExpireRequest, LeaseGrantRequest,
+    LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
+};
+
 /// A request as a front hands it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'a> {
@@ -17,6 +25,20 @@ pub enum Request<'a> {
     Txn(TxnRequest<'a>),
     /// Drop history before a revision.
     Compact(CompactRequest),
+    /// Make a lease.
+    LeaseGrant(LeaseGrantRequest),
+    /// End a lease.
+    LeaseRevoke(LeaseRevokeRequest),
+    /// Renew a lease.
+    LeaseKeepAlive(LeaseKeepAliveRequest),
+    /// How long a lease has left, and its keys.
+    LeaseTimeToLive(LeaseTimeToLiveRequest<'a>),
+    /// Which leases there are.
+    Leases,
+    /// End leases whose time is over; from the leader alone.
+    LeaseExpire(LeaseExpireRequest),
+    /// Write down how long leases have left; from the leader alone.
+    LeaseCheckpoint(LeaseCheckpointRequest),
 }
 
 /// The order of the keys in a range answer.
@@ -285,6 +307,16 @@ pub enum Response {
     Txn(TxnResponse),
     /// To a compaction.
     Compact,
+    /// To a grant.
+    LeaseGrant(LeaseGrantResponse),
+    /// To a revocation.
+    LeaseRevoke,
+    /// To a renewal.
+    LeaseKeepAlive(LeaseKeepAliveResponse),
+    /// To a question about a lease.
+    LeaseTimeToLive(LeaseTimeToLiveResponse),
+    /// To the question which leases there are.
+    Leases(LeasesResponse),
 }
 
 /// The pairs read.
@@ -325,7 +357,7 @@ pub struct DeleteRangeResponse {
 pub struct TxnResponse {
     /// Every compare held.
     pub succeeded: bool,
-    /// One answer per operation that ran, in order; never [`Response::Compact`].
+    /// One answer per operation that ran, in order: to a range, put, delete or transaction.
     pub responses: Vec<Response>,
 }
 
@@ -373,11 +405,15 @@ pub enum Error {
     Unimplemented = 19,
     /// The answer is larger than any may be; a write it belongs to has taken place.
     ResponseTooLarge = 20,
+    /// A lease of that id exists.
+    LeaseExists = 21,
+    /// A lease for longer than any may be granted.
+    LeaseTtlTooLarge = 22,
 }
 
 impl Error {
     /// Every error, in the order of the codes.
-    pub const ALL: [Error; 20] = [
+    pub const ALL: [Error; 22] = [
         Error::EmptyKey,
         Error::KeyNotFound,
         Error::ValueProvided,
@@ -398,6 +434,8 @@ impl Error {
         Error::Timeout,
         Error::Unimplemented,
         Error::ResponseTooLarge,
+        Error::LeaseExists,
+        Error::LeaseTtlTooLarge,
     ];
 
     /// The number that stands for this error on the native wire.
@@ -433,6 +471,8 @@ impl Error {
             Error::Timeout => "etcdserver: request timed out",
             Error::Unimplemented => "etcdserver: not implemented",
             Error::ResponseTooLarge => "etcdserver: response is too large",
+            Error::LeaseExists => "etcdserver: lease already exists",
+            Error::LeaseTtlTooLarge => "etcdserver: too large lease TTL",
         }
     }
 

@@ -27,6 +27,11 @@ pub const REQUEST_DEADLINE_MS: u64 = 7_000;
 /// Fronts of one node.
 pub const FRONTS_MAX: u16 = 128;
 
+// --- Leases -------------------------------------------------------------------------------
+
+/// The longest time, in seconds, that a lease is granted for, as in etcd.
+pub const LEASE_TTL_MAX_S: i64 = 9_000_000_000;
+
 // --- Connections --------------------------------------------------------------------------
 
 /// Connections of one front; one more is closed at once.

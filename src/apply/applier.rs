@@ -1,9 +1,11 @@
 //! Committed log entries in, outcomes out, exactly once.
 
 use super::Failure;
+use super::lease::{LeaseChange, note_changes};
 use super::store::{Store, StoreTxn};
 use super::write::{Outcome, execute};
 use crate::api::Request;
+use quoin_storage::mvcc::lease::{self, LeaseRecord};
 use quoin_storage::mvcc::{self, Meta};
 
 /// One committed log entry.
@@ -74,6 +76,8 @@ pub struct Applier<S, W> {
     limits: BatchLimits,
     /// Compactions whose answer waits for the purge.
     purging: Vec<(W, Outcome)>,
+    /// What has become of leases since somebody asked.
+    lease_changes: Vec<LeaseChange>,
 }
 
 impl<S: Store, W: Copy> Applier<S, W> {
@@ -86,6 +90,7 @@ impl<S: Store, W: Copy> Applier<S, W> {
             meta,
             limits,
             purging: Vec::new(),
+            lease_changes: Vec::new(),
         })
     }
 
@@ -149,11 +154,13 @@ impl<S: Store, W: Copy> Applier<S, W> {
     ) -> Result<(), Failure> {
         let before = self.meta.clone();
         let (outcomes_before, purging_before) = (outcomes.len(), self.purging.len());
+        let changes_before = self.lease_changes.len();
         let applied = self.try_batch(entries, room, outcomes);
         if applied.is_err() {
             self.meta = before;
             outcomes.truncate(outcomes_before);
             self.purging.truncate(purging_before);
+            self.lease_changes.truncate(changes_before);
         }
         applied
     }
@@ -170,6 +177,9 @@ impl<S: Store, W: Copy> Applier<S, W> {
             assert_eq!(entry.index, meta.applied_index + 1, "the log has a gap");
             for Command { waiter, request } in &entry.commands {
                 let outcome = execute(&mut txn, meta, request, room)?;
+                if !matches!(outcome, Outcome::Failed { .. }) {
+                    note_changes(request, entry.index, &mut self.lease_changes);
+                }
                 if waits_for_purge(request, &outcome) && meta.purge_pending() {
                     self.purging.push((*waiter, outcome));
                 } else {
@@ -184,6 +194,17 @@ impl<S: Store, W: Copy> Applier<S, W> {
         }
         txn.commit(&meta.encode()).map_err(mvcc::Error::from)?;
         Ok(())
+    }
+
+    /// Visits every lease there is.
+    pub fn leases(&mut self, visit: &mut dyn FnMut(i64, LeaseRecord)) -> Result<(), Failure> {
+        Ok(lease::all(&self.store.begin(), visit)?)
+    }
+
+    /// Moves what has become of leases since the last call to the end of `into`, in order. To be
+    /// called after each [`Applier::apply`].
+    pub fn take_lease_changes(&mut self, into: &mut Vec<LeaseChange>) {
+        into.append(&mut self.lease_changes);
     }
 
     /// Whether [`Applier::background`] has something to do.

@@ -21,6 +21,8 @@ mod txn;
 
 mod write;
 
+mod lease;
+
 mod applier;
 
 mod store;
@@ -29,6 +31,7 @@ mod store;
 mod tests;
 
 pub use applier::{Applier, BatchLimits, Command, Entry};
+pub use lease::{LeaseChange, time_to_live};
 pub use range::range;
 pub use store::{Store, StoreTxn};
 pub use txn::{is_read_only, is_serializable, read_txn};

@@ -4,7 +4,7 @@ use super::compare::{Path, Walk};
 use super::intervals::{End, IntervalSet};
 use super::range::range;
 use super::write::{Answer, delete_range, put};
-use super::{Failure, interval_end};
+use super::{Failure, interval_end, lease};
 use crate::api::{
     DeleteRangeRequest, Error, PutRequest, RangeRequest, RangeResponse, RequestOp, Response,
     TxnRequest, TxnResponse,
@@ -123,9 +123,7 @@ fn check_put<T: TreeRead>(
     put: &PutRequest<'_>,
     gone: &IntervalSet<'_>,
 ) -> Result<(), Failure> {
-    if put.lease != 0 {
-        return Err(Failure::Refused(Error::LeaseNotFound));
-    }
+    lease::check(view.tree(), put.lease)?;
     if (put.ignore_value || put.ignore_lease)
         && (gone.contains(put.key) || view.latest(put.key)?.is_none())
     {

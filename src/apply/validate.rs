@@ -7,7 +7,10 @@
 
 use super::intervals::{End, IntervalSet};
 use crate::api::{DeleteRangeRequest, Error, PutRequest, Request, RequestOp, TxnRequest};
-use crate::limits::{REQUEST_BYTES_DEFAULT, TXN_DEPTH_MAX, TXN_OPS_DEFAULT};
+use crate::limits::{
+    ELECTION_MS_DEFAULT, HEARTBEAT_MS_DEFAULT, LEASE_TTL_MAX_S, REQUEST_BYTES_DEFAULT,
+    TXN_DEPTH_MAX, TXN_OPS_DEFAULT,
+};
 use std::collections::BTreeSet;
 
 /// The limits of this member, from its flags.
@@ -17,6 +20,8 @@ pub struct Limits {
     pub txn_ops: usize,
     /// Keys and values of one write together.
     pub request_bytes: usize,
+    /// The least seconds that a lease is granted for; shorter wishes are raised to it.
+    pub lease_ttl_min: i64,
 }
 
 impl Default for Limits {
@@ -24,8 +29,20 @@ impl Default for Limits {
         Limits {
             txn_ops: TXN_OPS_DEFAULT,
             request_bytes: REQUEST_BYTES_DEFAULT,
+            lease_ttl_min: lease_ttl_min(
+                ELECTION_MS_DEFAULT / HEARTBEAT_MS_DEFAULT,
+                HEARTBEAT_MS_DEFAULT,
+            ),
         }
     }
+}
+
+/// The least seconds that a lease is granted for, given the election time-out in ticks and the
+/// length of a tick: one and a half of it, in whole ticks, rounded up to seconds, as in etcd. A
+/// lease should outlive a change of leader.
+pub fn lease_ttl_min(election_ticks: u64, tick_ms: u64) -> i64 {
+    let ms = (election_ticks * 3 / 2).saturating_mul(tick_ms);
+    i64::try_from(ms.div_ceil(1000)).unwrap_or(LEASE_TTL_MAX_S)
 }
 
 /// Checks a request before it is proposed or served.
@@ -34,11 +51,17 @@ impl Default for Limits {
 /// while decoding.
 pub fn admit(request: &Request<'_>, limits: &Limits) -> Result<(), Error> {
     check(request, limits.txn_ops)?;
-    let is_write = !matches!(request, Request::Range(_) | Request::Compact(_));
-    if is_write && payload_bytes(request) > limits.request_bytes {
+    if is_write(request) && payload_bytes(request) > limits.request_bytes {
         return Err(Error::RequestTooLarge);
     }
     Ok(())
+}
+
+fn is_write(request: &Request<'_>) -> bool {
+    matches!(
+        request,
+        Request::Put(_) | Request::DeleteRange(_) | Request::Txn(_)
+    )
 }
 
 /// Checks a request that comes out of the log.
@@ -53,7 +76,8 @@ fn check(request: &Request<'_>, txn_ops: usize) -> Result<(), Error> {
         Request::Put(put) => check_put(put),
         Request::DeleteRange(delete) => check_key(delete.key),
         Request::Txn(txn) => check_txn(txn, txn_ops),
-        Request::Compact(_) => Ok(()),
+        Request::LeaseGrant(grant) if grant.ttl > LEASE_TTL_MAX_S => Err(Error::LeaseTtlTooLarge),
+        _ => Ok(()),
     }
 }
 
@@ -197,7 +221,7 @@ fn payload_bytes(request: &Request<'_>) -> usize {
         Request::Put(put) => put.key.len() + put.value.len(),
         Request::DeleteRange(delete) => delete.key.len() + delete.range_end.len(),
         Request::Txn(txn) => txn_bytes(txn),
-        Request::Compact(_) => 0,
+        _ => 0,
     }
 }
 
@@ -218,12 +242,13 @@ fn txn_bytes(txn: &TxnRequest<'_>) -> usize {
     compares.sum::<usize>() + ops.sum::<usize>()
 }
 
-/// Whether a request can make the store larger: it puts something, in whichever branch.
+/// Whether a request can make the store larger: it grants a lease, or puts something, in whichever
+/// branch.
 pub fn adds_data(request: &Request<'_>) -> bool {
     match request {
-        Request::Put(_) => true,
+        Request::Put(_) | Request::LeaseGrant(_) => true,
         Request::Txn(txn) => txn_adds_data(txn),
-        Request::Range(_) | Request::DeleteRange(_) | Request::Compact(_) => false,
+        _ => false,
     }
 }
 

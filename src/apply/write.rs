@@ -1,7 +1,7 @@
 //! The writes, one by one.
 
 use super::txn::write_txn;
-use super::{Failure, interval_end, is_empty, validate};
+use super::{Failure, interval_end, is_empty, lease, validate};
 use crate::api::{
     self, DeleteRangeRequest, DeleteRangeResponse, Error, KvSink, OwnedKeyValue, PutRequest,
     PutResponse, RangeResponse, Request, Response,
@@ -13,9 +13,10 @@ use quoin_storage::tree::{Interval, TreeWrite};
 /// How a command went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// A put that asked for nothing back; the store's revision after it.
+    /// A put that asked for nothing back, or a command of the leader's own, for whose answer
+    /// nobody waits.
     Put {
-        /// The revision of the put.
+        /// The store's revision after it.
         revision: i64,
     },
     /// Any other success.
@@ -71,7 +72,7 @@ pub fn execute<T: TreeWrite>(
     }
 }
 
-/// `None` is the answer to a put that asked for nothing.
+/// `None` is the answer to a put that asked for nothing, and to the leader's own commands.
 #[inline]
 fn dispatch<T: TreeWrite>(
     tree: &mut T,
@@ -82,6 +83,9 @@ fn dispatch<T: TreeWrite>(
     if let Request::Compact(compact) = request {
         mvcc::compact(meta, compact.revision)?;
         return Ok(Some(Response::Compact));
+    }
+    if is_of_leases(request) {
+        return lease::dispatch(tree, meta, request);
     }
     let mut store = WriteTxn::begin(tree, meta);
     let written = write(&mut store, request, answer);
@@ -109,9 +113,7 @@ fn write<T: TreeWrite>(
 ) -> Result<Option<Response>, Failure> {
     Ok(match request {
         Request::Put(request) => {
-            if request.lease != 0 {
-                return Err(Failure::Refused(Error::LeaseNotFound));
-            }
+            lease::check(store.tree(), request.lease)?;
             let response = put(store, request, answer)?;
             request.prev_kv.then_some(Response::Put(response))
         }
@@ -121,8 +123,19 @@ fn write<T: TreeWrite>(
         Request::Txn(request) => Some(Response::Txn(write_txn(store, request, answer)?)),
         // Reads are not logged; one that is there all the same is of no effect.
         Request::Range(_) => return Err(Failure::Refused(Error::Unimplemented)),
-        Request::Compact(_) => unreachable!("it makes no revision"),
+        _ => unreachable!("they make no revision, or revisions of their own"),
     })
+}
+
+fn is_of_leases(request: &Request<'_>) -> bool {
+    !matches!(
+        request,
+        Request::Range(_)
+            | Request::Put(_)
+            | Request::DeleteRange(_)
+            | Request::Txn(_)
+            | Request::Compact(_)
+    )
 }
 
 /// Writes a key. The lease, if any, has been checked.
@@ -217,6 +230,21 @@ impl Answer {
         } else {
             Ok(self.taken)
         }
+    }
+
+    /// Something was left out.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub fn take_key(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+        let bytes = key.len() + size_of::<Vec<u8>>();
+        self.over |= bytes > self.bytes_max - self.taken;
+        if self.over {
+            return None;
+        }
+        self.taken += bytes;
+        Some(key.to_vec())
     }
 
     fn take(&mut self, kv: api::KeyValue<'_>) -> Option<OwnedKeyValue> {

@@ -39,7 +39,11 @@ impl Call<'_> {
         match self {
             Call::Request(Request::Range(_)) | Call::Ping | Call::Status => false,
             Call::Request(Request::Txn(txn)) => txn_writes(txn),
-            Call::Request(Request::Put(_) | Request::DeleteRange(_) | Request::Compact(_)) => true,
+            // To renew a lease twice is to renew it.
+            Call::Request(
+                Request::LeaseKeepAlive(_) | Request::LeaseTimeToLive(_) | Request::Leases,
+            ) => false,
+            Call::Request(_) => true,
         }
     }
 }

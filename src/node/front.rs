@@ -42,6 +42,8 @@ pub struct FrontConfig {
     pub limits: crate::apply::validate::Limits,
     /// The size of the store from which on writes that add to it are refused.
     pub quota_bytes: Option<u64>,
+    /// Chance for this run of the member: the ids of leases that clients leave open.
+    pub seed: u64,
     /// The product's version, for whoever asks.
     pub version: &'static str,
 }

@@ -18,7 +18,7 @@
 //! ```text
 //! offset  size  field
 //!      0     4  length       of the body, at most MAX_BODY
-//!      4     1  kind         1 put, 2 delete range, 3 txn, 4 compact
+//!      4     1  kind         see CommandKind
 //!      5     8  waiter       the front's own number for whoever waits for the answer
 //!     13     .  body         the archive of the request, as it came from the client
 //! ```
@@ -67,6 +67,14 @@ pub enum CommandKind {
     Txn = 3,
     /// Drop history.
     Compact = 4,
+    /// Make a lease; id and time are settled.
+    LeaseGrant = 5,
+    /// End a lease.
+    LeaseRevoke = 6,
+    /// End leases whose time is over.
+    LeaseExpire = 7,
+    /// Write down how long leases have left.
+    LeaseCheckpoint = 8,
 }
 
 impl CommandKind {
@@ -77,6 +85,10 @@ impl CommandKind {
             2 => Some(CommandKind::DeleteRange),
             3 => Some(CommandKind::Txn),
             4 => Some(CommandKind::Compact),
+            5 => Some(CommandKind::LeaseGrant),
+            6 => Some(CommandKind::LeaseRevoke),
+            7 => Some(CommandKind::LeaseExpire),
+            8 => Some(CommandKind::LeaseCheckpoint),
             _ => None,
         }
     }
@@ -88,6 +100,10 @@ impl CommandKind {
             CommandKind::DeleteRange => Kind::DeleteRange,
             CommandKind::Txn => Kind::Txn,
             CommandKind::Compact => Kind::Compact,
+            CommandKind::LeaseGrant => Kind::LeaseGrant,
+            CommandKind::LeaseRevoke => Kind::LeaseRevoke,
+            CommandKind::LeaseExpire => Kind::LeaseExpire,
+            CommandKind::LeaseCheckpoint => Kind::LeaseCheckpoint,
         }
     }
 
@@ -98,6 +114,10 @@ impl CommandKind {
             Kind::DeleteRange => Some(CommandKind::DeleteRange),
             Kind::Txn => Some(CommandKind::Txn),
             Kind::Compact => Some(CommandKind::Compact),
+            Kind::LeaseGrant => Some(CommandKind::LeaseGrant),
+            Kind::LeaseRevoke => Some(CommandKind::LeaseRevoke),
+            Kind::LeaseExpire => Some(CommandKind::LeaseExpire),
+            Kind::LeaseCheckpoint => Some(CommandKind::LeaseCheckpoint),
             _ => None,
         }
     }
@@ -614,7 +634,7 @@ mod tests {
         );
         assert_eq!(with(COUNT_AT, 1), CommandError::TrailingBytes { at: 48 });
         assert_eq!(with(36, 0), CommandError::UnknownKind { at: 32, kind: 0 });
-        assert_eq!(with(36, 5), CommandError::UnknownKind { at: 32, kind: 5 });
+        assert_eq!(with(36, 99), CommandError::UnknownKind { at: 32, kind: 99 });
         assert_eq!(
             with(35, 0xff),
             CommandError::BodyTooLong {
@@ -683,7 +703,7 @@ mod tests {
         #[test]
         fn what_is_built_is_decoded(
             commands in prop::collection::vec(
-                (any::<u64>(), 1u8..=4, prop::collection::vec(any::<u8>(), 0..200)), 1..40),
+                (any::<u64>(), 1u8..=8, prop::collection::vec(any::<u8>(), 0..200)), 1..40),
         ) {
             let mut builder = BatchBuilder::new(7, 8, 9, usize::MAX, u32::MAX);
             for (waiter, kind, body) in &commands {

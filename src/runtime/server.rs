@@ -153,8 +153,14 @@ impl Node {
                 limits: validate::Limits {
                     txn_ops: config.txn_ops_max,
                     request_bytes: config.request_bytes_max,
+                    lease_ttl_min: validate::lease_ttl_min(
+                        config.election_ticks() as u64,
+                        config.heartbeat_ms,
+                    ),
                 },
                 quota_bytes: config.quota_bytes,
+                // Another sequence than that of consensus.
+                seed: seed.rotate_left(32),
                 version: VERSION,
             },
         })

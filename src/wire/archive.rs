@@ -81,6 +81,56 @@ pub(crate) struct Compact {
 
 #[derive(Archive)]
 #[cfg_attr(test, derive(Serialize))]
+pub(crate) struct LeaseGrant {
+    pub ttl: i64,
+    pub id: i64,
+}
+
+/// Of a revocation, and of a renewal.
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct LeaseId {
+    pub id: i64,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct LeaseTimeToLive {
+    pub after: Vec<u8>,
+    pub id: i64,
+    pub limit: i64,
+    pub options: u8,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Granted {
+    pub id: i64,
+    pub granted_at: u64,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct LeaseExpire {
+    pub leases: Vec<Granted>,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Remaining {
+    pub id: i64,
+    pub granted_at: u64,
+    pub remaining: i64,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct LeaseCheckpoint {
+    pub leases: Vec<Remaining>,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
 pub(crate) struct Header {
     pub cluster_id: u64,
     pub member_id: u64,
@@ -181,4 +231,50 @@ pub(crate) struct StatusReply {
 pub(crate) struct ErrorReply {
     pub header: Header,
     pub result: ErrorResult,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct LeaseGrantReply {
+    pub header: Header,
+    pub id: i64,
+    pub ttl: i64,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct LeaseKeepAliveReply {
+    pub header: Header,
+    pub id: i64,
+    pub ttl: i64,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Name {
+    pub key: Vec<u8>,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct LeaseTimeToLiveResult {
+    pub keys: Vec<Name>,
+    pub id: i64,
+    pub ttl: i64,
+    pub granted_ttl: i64,
+    pub more: u8,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct LeaseTimeToLiveReply {
+    pub header: Header,
+    pub result: LeaseTimeToLiveResult,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct LeasesReply {
+    pub header: Header,
+    pub ids: Vec<i64>,
 }

@@ -76,6 +76,20 @@ pub enum Kind {
     Ping = 0x10,
     /// Who is there?
     Status = 0x11,
+    /// Make a lease.
+    LeaseGrant = 0x30,
+    /// End a lease.
+    LeaseRevoke = 0x31,
+    /// Renew a lease.
+    LeaseKeepAlive = 0x32,
+    /// How long a lease has left.
+    LeaseTimeToLive = 0x33,
+    /// Which leases there are.
+    Leases = 0x34,
+    /// Ends leases; a member's command, never a client's frame.
+    LeaseExpire = 0x3e,
+    /// Writes times down; a member's command, never a client's frame.
+    LeaseCheckpoint = 0x3f,
     /// Answers [`Kind::Range`].
     RangeReply = 0x81,
     /// Answers [`Kind::Put`].
@@ -90,13 +104,23 @@ pub enum Kind {
     PingReply = 0x90,
     /// Answers [`Kind::Status`].
     StatusReply = 0x91,
+    /// Answers [`Kind::LeaseGrant`].
+    LeaseGrantReply = 0xb0,
+    /// Answers [`Kind::LeaseRevoke`].
+    LeaseRevokeReply = 0xb1,
+    /// Answers [`Kind::LeaseKeepAlive`].
+    LeaseKeepAliveReply = 0xb2,
+    /// Answers [`Kind::LeaseTimeToLive`].
+    LeaseTimeToLiveReply = 0xb3,
+    /// Answers [`Kind::Leases`].
+    LeasesReply = 0xb4,
     /// Answers any request that was refused; with id 0, the connection as a whole.
     ErrorReply = 0xff,
 }
 
 impl Kind {
     /// Every kind of this version.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 27] = [
         Kind::Range,
         Kind::Put,
         Kind::DeleteRange,
@@ -104,6 +128,13 @@ impl Kind {
         Kind::Compact,
         Kind::Ping,
         Kind::Status,
+        Kind::LeaseGrant,
+        Kind::LeaseRevoke,
+        Kind::LeaseKeepAlive,
+        Kind::LeaseTimeToLive,
+        Kind::Leases,
+        Kind::LeaseExpire,
+        Kind::LeaseCheckpoint,
         Kind::RangeReply,
         Kind::PutReply,
         Kind::DeleteRangeReply,
@@ -111,6 +142,11 @@ impl Kind {
         Kind::CompactReply,
         Kind::PingReply,
         Kind::StatusReply,
+        Kind::LeaseGrantReply,
+        Kind::LeaseRevokeReply,
+        Kind::LeaseKeepAliveReply,
+        Kind::LeaseTimeToLiveReply,
+        Kind::LeasesReply,
         Kind::ErrorReply,
     ];
 
@@ -125,6 +161,13 @@ impl Kind {
             0x05 => Kind::Compact,
             0x10 => Kind::Ping,
             0x11 => Kind::Status,
+            0x30 => Kind::LeaseGrant,
+            0x31 => Kind::LeaseRevoke,
+            0x32 => Kind::LeaseKeepAlive,
+            0x33 => Kind::LeaseTimeToLive,
+            0x34 => Kind::Leases,
+            0x3e => Kind::LeaseExpire,
+            0x3f => Kind::LeaseCheckpoint,
             0x81 => Kind::RangeReply,
             0x82 => Kind::PutReply,
             0x83 => Kind::DeleteRangeReply,
@@ -132,6 +175,11 @@ impl Kind {
             0x85 => Kind::CompactReply,
             0x90 => Kind::PingReply,
             0x91 => Kind::StatusReply,
+            0xb0 => Kind::LeaseGrantReply,
+            0xb1 => Kind::LeaseRevokeReply,
+            0xb2 => Kind::LeaseKeepAliveReply,
+            0xb3 => Kind::LeaseTimeToLiveReply,
+            0xb4 => Kind::LeasesReply,
             0xff => Kind::ErrorReply,
             _ => return None,
         })
@@ -141,6 +189,12 @@ impl Kind {
     #[inline]
     pub fn number(self) -> u8 {
         self as u8
+    }
+
+    /// Whether members alone propose it, so that no client may send it.
+    #[inline]
+    pub fn is_internal(self) -> bool {
+        matches!(self, Kind::LeaseExpire | Kind::LeaseCheckpoint)
     }
 
     /// Whether a server sends it.
@@ -166,6 +220,18 @@ pub(crate) const DELETE_RANGE_RESULT: usize = 16;
 pub(crate) const TXN_RESULT: usize = 9;
 pub(crate) const STATUS_RESULT: usize = 8;
 pub(crate) const ERROR_RESULT: usize = 10;
+pub(crate) const LEASE_GRANT_ROOT: usize = 16;
+pub(crate) const LEASE_ID_ROOT: usize = 8;
+pub(crate) const LEASE_TIME_TO_LIVE_ROOT: usize = 25;
+pub(crate) const GRANTED_LEASE: usize = 16;
+pub(crate) const LEASE_EXPIRE_ROOT: usize = 8;
+pub(crate) const LEASE_REMAINING: usize = 24;
+pub(crate) const LEASE_CHECKPOINT_ROOT: usize = 8;
+pub(crate) const LEASE_GRANT_RESULT: usize = 16;
+pub(crate) const LEASE_KEEP_ALIVE_RESULT: usize = 16;
+pub(crate) const NAME: usize = 8;
+pub(crate) const LEASE_TIME_TO_LIVE_RESULT: usize = 33;
+pub(crate) const LEASES_RESULT: usize = 8;
 
 const _: () = {
     assert!(size_of::<archive::ArchivedRange>() == RANGE_ROOT);
@@ -183,6 +249,18 @@ const _: () = {
     assert!(size_of::<archive::ArchivedTxnResult>() == TXN_RESULT);
     assert!(size_of::<archive::ArchivedStatusResult>() == STATUS_RESULT);
     assert!(size_of::<archive::ArchivedErrorResult>() == ERROR_RESULT);
+    assert!(size_of::<archive::ArchivedLeaseGrant>() == LEASE_GRANT_ROOT);
+    assert!(size_of::<archive::ArchivedLeaseId>() == LEASE_ID_ROOT);
+    assert!(size_of::<archive::ArchivedLeaseTimeToLive>() == LEASE_TIME_TO_LIVE_ROOT);
+    assert!(size_of::<archive::ArchivedGranted>() == GRANTED_LEASE);
+    assert!(size_of::<archive::ArchivedLeaseExpire>() == LEASE_EXPIRE_ROOT);
+    assert!(size_of::<archive::ArchivedRemaining>() == LEASE_REMAINING);
+    assert!(size_of::<archive::ArchivedLeaseCheckpoint>() == LEASE_CHECKPOINT_ROOT);
+    assert!(size_of::<archive::ArchivedLeaseGrantReply>() == HEADER + LEASE_GRANT_RESULT);
+    assert!(size_of::<archive::ArchivedLeaseKeepAliveReply>() == HEADER + LEASE_KEEP_ALIVE_RESULT);
+    assert!(size_of::<archive::ArchivedName>() == NAME);
+    assert!(size_of::<archive::ArchivedLeaseTimeToLiveResult>() == LEASE_TIME_TO_LIVE_RESULT);
+    assert!(size_of::<archive::ArchivedLeasesReply>() == HEADER + LEASES_RESULT);
     assert!(size_of::<archive::ArchivedRangeReply>() == HEADER + RANGE_RESULT);
     assert!(size_of::<archive::ArchivedErrorReply>() == HEADER + ERROR_RESULT);
 };
@@ -196,6 +274,7 @@ pub(crate) const PUT_IGNORE_VALUE: u8 = 2;
 pub(crate) const PUT_IGNORE_LEASE: u8 = 4;
 pub(crate) const DELETE_PREV_KV: u8 = 1;
 pub(crate) const COMPACT_PHYSICAL: u8 = 1;
+pub(crate) const LEASE_KEYS: u8 = 1;
 
 #[cfg(test)]
 mod tests {

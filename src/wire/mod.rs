@@ -23,6 +23,8 @@ mod writer;
 
 mod request;
 
+mod lease;
+
 mod reply;
 
 mod reply_view;

@@ -7,7 +7,7 @@ use super::layout::{
     PUT_RESULT, RANGE_RESULT, STATUS_RESULT, TXN_RESULT,
 };
 use super::writer::Root;
-use super::{Malformed, Unencodable, frame};
+use super::{Malformed, Unencodable, frame, lease};
 use crate::api::{Error, Header, KeyValue, KvSink, OwnedKeyValue, RangeSummary, Response};
 
 /// Appends the reply to a request to `out`. On an error `out` is as before.
@@ -18,7 +18,29 @@ pub fn encode_response(
     out: &mut Vec<u8>,
 ) -> Result<(), Unencodable> {
     let start = frame::begin(out);
-    let kind = write_response(Some(header), response, out);
+    let kind = match response {
+        Response::LeaseGrant(grant) => {
+            lease::write_grant_reply(header, grant, out);
+            Kind::LeaseGrantReply
+        }
+        Response::LeaseRevoke => {
+            write_header(header, out);
+            Kind::LeaseRevokeReply
+        }
+        Response::LeaseKeepAlive(kept) => {
+            lease::write_keep_alive_reply(header, kept, out);
+            Kind::LeaseKeepAliveReply
+        }
+        Response::LeaseTimeToLive(answer) => {
+            lease::write_time_to_live_reply(header, answer, out);
+            Kind::LeaseTimeToLiveReply
+        }
+        Response::Leases(leases) => {
+            lease::write_leases_reply(header, leases, out);
+            Kind::LeasesReply
+        }
+        response => write_response(Some(header), response, out),
+    };
     frame::finish(out, start, kind, id, BODY_BYTES_MAX)
 }
 
@@ -80,14 +102,14 @@ fn close_short(out: &mut Vec<u8>, start: usize, kind: Kind, id: u64) {
 }
 
 #[inline]
-fn with_header<'o, const N: usize>(root: Root<'o, N>, header: &Header) -> Root<'o, N> {
+pub(super) fn with_header<'o, const N: usize>(root: Root<'o, N>, header: &Header) -> Root<'o, N> {
     root.u64(header.cluster_id)
         .u64(header.member_id)
         .i64(header.revision)
         .u64(header.raft_term)
 }
 
-fn write_header(header: &Header, out: &mut Vec<u8>) {
+pub(super) fn write_header(header: &Header, out: &mut Vec<u8>) {
     with_header(Root::<HEADER>::at_end_of(out), header).done();
 }
 
@@ -140,6 +162,11 @@ fn write_response(header: Option<&Header>, response: &Response, out: &mut Vec<u8
             write_optional(header, out);
             Kind::CompactReply
         }
+        Response::LeaseGrant(_)
+        | Response::LeaseRevoke
+        | Response::LeaseKeepAlive(_)
+        | Response::LeaseTimeToLive(_)
+        | Response::Leases(_) => unreachable!("they are no part of a transaction"),
     }
 }
 

@@ -11,10 +11,11 @@ use super::archive::{
 };
 use super::layout::{Kind, TXN_DEPTH_MAX, TXN_OPS_MAX};
 use super::walk::{Walk, flag};
-use super::{Frame, Malformed};
+use super::{Frame, Malformed, lease};
 use crate::api::{
-    DeleteRangeResponse, Error, Header, KeyValue, OwnedKeyValue, PutResponse, RangeResponse,
-    Response, TxnResponse,
+    DeleteRangeResponse, Error, Header, KeyValue, LeaseGrantResponse, LeaseKeepAliveResponse,
+    LeaseTimeToLiveResponse, LeasesResponse, OwnedKeyValue, PutResponse, RangeResponse, Response,
+    TxnResponse,
 };
 
 /// A reply, read in place.
@@ -50,6 +51,16 @@ pub enum Reply<'a> {
     },
     /// To a compaction.
     Compact,
+    /// To a grant.
+    LeaseGrant(LeaseGrantResponse),
+    /// To a revocation.
+    LeaseRevoke,
+    /// To a renewal.
+    LeaseKeepAlive(LeaseKeepAliveResponse),
+    /// To a question about a lease.
+    LeaseTimeToLive(LeaseTimeToLiveResponse),
+    /// To the question which leases there are.
+    Leases(LeasesResponse),
     /// To a ping.
     Ping,
     /// To a request for the status.
@@ -93,6 +104,11 @@ impl Reply<'_> {
                 })
             }
             Reply::Compact => Response::Compact,
+            Reply::LeaseGrant(grant) => Response::LeaseGrant(*grant),
+            Reply::LeaseRevoke => Response::LeaseRevoke,
+            Reply::LeaseKeepAlive(kept) => Response::LeaseKeepAlive(*kept),
+            Reply::LeaseTimeToLive(answer) => Response::LeaseTimeToLive(answer.clone()),
+            Reply::Leases(leases) => Response::Leases(leases.clone()),
             Reply::Ping | Reply::Status { .. } | Reply::Refused(_) => return None,
         })
     }
@@ -207,17 +223,14 @@ pub fn decode_reply<'a>(frame: &Frame<'a>) -> Result<(Header, Reply<'a>), Malfor
                 Reply::Refused(Refusal { code, message }),
             )
         }
-        Kind::Range
-        | Kind::Put
-        | Kind::DeleteRange
-        | Kind::Txn
-        | Kind::Compact
-        | Kind::Ping
-        | Kind::Status => return Err(Malformed::UnknownKind(frame.kind.number())),
+        kind => match lease::decode_reply(kind, body) {
+            Some(read) => return read,
+            None => return Err(Malformed::UnknownKind(kind.number())),
+        },
     })
 }
 
-fn header(archived: &ArchivedHeader) -> Header {
+pub(super) fn header(archived: &ArchivedHeader) -> Header {
     Header {
         cluster_id: archived.cluster_id.to_native(),
         member_id: archived.member_id.to_native(),

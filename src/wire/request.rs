@@ -16,7 +16,7 @@ use super::layout::{
 };
 use super::walk::{Walk, options};
 use super::writer::Root;
-use super::{Malformed, Unencodable, frame};
+use super::{Malformed, Unencodable, frame, lease};
 use crate::api::{
     CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest,
     RangeRequest, Request, RequestOp, SortOrder, SortTarget, TxnRequest,
@@ -30,6 +30,7 @@ pub fn request_kind(request: &Request<'_>) -> Kind {
         Request::DeleteRange(_) => Kind::DeleteRange,
         Request::Txn(_) => Kind::Txn,
         Request::Compact(_) => Kind::Compact,
+        other => lease::request_kind(other).expect("all others are about leases"),
     }
 }
 
@@ -76,9 +77,9 @@ fn encode_empty(kind: Kind, id: u64, out: &mut Vec<u8>) {
     debug_assert!(closed.is_ok(), "an empty body is never too long");
 }
 
-/// Reads the body of a request; its bytes stay where they are. Only the five kinds of
-/// [`Request`] have one that means something: a ping's and a status request's must be empty,
-/// see [`decode_empty`].
+/// Reads the body of a request; its bytes stay where they are. Only the kinds of [`Request`] have
+/// one that means something: a ping's and a status request's must be empty, see
+/// [`decode_empty`].
 #[inline]
 pub fn decode_request(kind: Kind, body: &[u8]) -> Result<Request<'_>, Malformed> {
     Ok(match kind {
@@ -90,7 +91,7 @@ pub fn decode_request(kind: Kind, body: &[u8]) -> Result<Request<'_>, Malformed>
             Request::Txn(decode_txn(body, TXN_DEPTH_MAX, &mut budget)?)
         }
         Kind::Compact => Request::Compact(decode_compact(body)?),
-        other => return Err(Malformed::UnknownKind(other.number())),
+        other => return lease::decode_request(other, body),
     })
 }
 
@@ -114,6 +115,7 @@ fn body_bytes(request: &Request<'_>) -> Result<usize, Unencodable> {
             txn_bytes(txn, TXN_DEPTH_MAX, &mut budget)?
         }
         Request::Compact(_) => COMPACT_ROOT,
+        other => lease::request_bytes(other),
     };
     match bytes <= BODY_BYTES_MAX {
         true => Ok(bytes),
@@ -167,7 +169,7 @@ fn txn_bytes(txn: &TxnRequest<'_>, depth: usize, budget: &mut usize) -> Result<u
 }
 
 /// The same bytes may be borrowed many times over, so that a sum could exceed the machine's.
-fn sum(parts: &[usize]) -> usize {
+pub(super) fn sum(parts: &[usize]) -> usize {
     parts
         .iter()
         .fold(0, |total, part| total.saturating_add(*part))
@@ -190,6 +192,7 @@ fn write_body(request: &Request<'_>, out: &mut Vec<u8>) {
                 0
             })
             .done(),
+        other => lease::write_request(other, out),
     }
 }
 

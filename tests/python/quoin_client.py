@@ -16,6 +16,7 @@ FRAME_HEADER = struct.Struct("<IIBB2sQ")
 BODY_MAX = 1 << 30
 
 RANGE, PUT, DELETE_RANGE, TXN, COMPACT, PING, STATUS = 1, 2, 3, 4, 5, 0x10, 0x11
+LEASE_GRANT, LEASE_REVOKE, LEASE_KEEP_ALIVE, LEASE_TIME_TO_LIVE, LEASES = range(0x30, 0x35)
 REPLY = 0x80
 ERROR = 0xFF
 
@@ -109,6 +110,35 @@ class Status:
 
 
 @dataclass
+class LeaseGrant:
+    ttl: int
+    id: int = 0
+
+
+@dataclass
+class LeaseRevoke:
+    id: int
+
+
+@dataclass
+class LeaseKeepAlive:
+    id: int
+
+
+@dataclass
+class LeaseTimeToLive:
+    id: int
+    keys: bool = False
+    limit: int = 0
+    after: bytes = b""
+
+
+@dataclass
+class Leases:
+    pass
+
+
+@dataclass
 class Header:
     cluster_id: int
     member_id: int
@@ -151,8 +181,30 @@ class TxnReply:
 
 
 @dataclass
+class LeaseReply:
+    """To a grant, and to a renewal."""
+
+    id: int
+    ttl: int
+
+
+@dataclass
+class LeaseTimeToLiveReply:
+    id: int
+    ttl: int
+    granted_ttl: int
+    keys: List[bytes]
+    more: bool
+
+
+@dataclass
+class LeasesReply:
+    ids: List[int]
+
+
+@dataclass
 class Empty:
-    """What a compact or ping reply holds beside its header."""
+    """What a compact, revoke or ping reply holds beside its header."""
 
 
 @dataclass
@@ -248,6 +300,22 @@ def body_of(request):
         kind = PING
     elif isinstance(request, Status):
         kind = STATUS
+    elif isinstance(request, LeaseGrant):
+        archive.struct(("q", request.ttl), ("q", request.id))
+        kind = LEASE_GRANT
+    elif isinstance(request, LeaseRevoke):
+        archive.struct(("q", request.id))
+        kind = LEASE_REVOKE
+    elif isinstance(request, LeaseKeepAlive):
+        archive.struct(("q", request.id))
+        kind = LEASE_KEEP_ALIVE
+    elif isinstance(request, LeaseTimeToLive):
+        after = archive.elements(request.after)
+        options = bits(request.keys)
+        archive.struct(after, ("q", request.id), ("q", request.limit), ("B", options))
+        kind = LEASE_TIME_TO_LIVE
+    elif isinstance(request, Leases):
+        kind = LEASES
     else:
         raise TypeError(f"no request: {request!r}")
     return kind, bytes(archive.out)
@@ -380,6 +448,11 @@ RESULT_BYTES = {
     COMPACT | REPLY: 0,
     PING | REPLY: 0,
     STATUS | REPLY: 8,
+    LEASE_GRANT | REPLY: 16,
+    LEASE_REVOKE | REPLY: 0,
+    LEASE_KEEP_ALIVE | REPLY: 16,
+    LEASE_TIME_TO_LIVE | REPLY: 33,
+    LEASES | REPLY: 8,
     ERROR: 10,
 }
 
@@ -409,6 +482,15 @@ def read_body(kind, body, with_header=True):
         result = TxnReply(reader.flag(), responses)
     elif kind == STATUS | REPLY:
         result = StatusReply(reader.bytes().decode())
+    elif kind in (LEASE_GRANT | REPLY, LEASE_KEEP_ALIVE | REPLY):
+        result = LeaseReply(reader.number("q"), reader.number("q"))
+    elif kind == LEASE_TIME_TO_LIVE | REPLY:
+        keys = reader.structs(8, Reader.bytes)
+        numbers = [reader.number("q") for _ in range(3)]
+        result = LeaseTimeToLiveReply(*numbers, keys, reader.flag())
+    elif kind == LEASES | REPLY:
+        start, count = reader.vector(8)
+        result = LeasesReply(list(struct.unpack(f"<{count}q", reader.take(start, count * 8))))
     elif kind == ERROR:
         message = reader.bytes().decode()
         result = ErrorReply(reader.number("H"), message)

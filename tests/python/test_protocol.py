@@ -22,6 +22,14 @@ from quoin_client import (
     ErrorReply,
     Header,
     Hello,
+    LeaseGrant,
+    LeaseKeepAlive,
+    LeaseReply,
+    LeaseRevoke,
+    Leases,
+    LeasesReply,
+    LeaseTimeToLive,
+    LeaseTimeToLiveReply,
     Pair,
     Ping,
     Put,
@@ -52,6 +60,7 @@ def vectors():
 HEADER = Header(0x0123456789ABCDEF, 0xFEDCBA9876543210, 42, 7)
 PAIR = Pair(b"foo", b"bar", 2, 5, 3, 0)
 RANGE_REPLY = RangeReply([PAIR], 7, True)
+LEASE = 0x0102030405060708
 
 REQUESTS = {
     "put": (1, Put(b"foo", b"bar")),
@@ -83,6 +92,11 @@ REQUESTS = {
     "compact": (5, Compact(4, physical=True)),
     "ping": (6, Ping()),
     "status": (7, Status()),
+    "lease-grant": (8, LeaseGrant(60)),
+    "lease-revoke": (9, LeaseRevoke(LEASE)),
+    "lease-keep-alive": (10, LeaseKeepAlive(LEASE)),
+    "lease-time-to-live": (11, LeaseTimeToLive(LEASE, keys=True, limit=2, after=b"a")),
+    "leases": (12, Leases()),
 }
 
 REPLIES = {
@@ -94,6 +108,14 @@ REPLIES = {
     "compact-reply": (5, Empty()),
     "ping-reply": (6, Empty()),
     "status-reply": (7, StatusReply("0.1.0")),
+    "lease-grant-reply": (8, LeaseReply(LEASE, 60)),
+    "lease-revoke-reply": (9, Empty()),
+    "lease-keep-alive-reply": (10, LeaseReply(LEASE, 60)),
+    "lease-time-to-live-reply": (
+        11,
+        LeaseTimeToLiveReply(LEASE, 45, 60, [b"foo", b"x"], False),
+    ),
+    "leases-reply": (12, LeasesReply([LEASE, 1])),
     "error-reply": (2, ErrorReply(9, "etcdserver: mvcc: required revision has been compacted")),
     "connection-error": (0, ErrorReply(0x8004, "bad checksum")),
 }

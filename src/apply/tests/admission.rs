@@ -139,6 +139,7 @@ fn nesting_has_an_end() {
 fn a_write_over_the_size_limit_is_refused() {
     let limits = validate::Limits {
         request_bytes: 10,
+        lease_ttl_min: 2,
         ..Default::default()
     };
     let put = |value| {

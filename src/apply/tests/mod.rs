@@ -5,6 +5,8 @@ mod admission;
 
 mod batches;
 
+mod leases;
+
 mod model;
 
 mod random;

@@ -13,6 +13,8 @@ pub struct Model {
     /// The state at revision `i` is `states[i]`; revision 0 never existed and is empty.
     states: Vec<State>,
     compacted: i64,
+    /// Id -> seconds granted, and seconds left if written down.
+    pub leases: BTreeMap<i64, (i64, i64)>,
 }
 
 /// An answer and the revision for its header.
@@ -23,6 +25,7 @@ impl Model {
         Model {
             states: vec![State::new(), State::new()],
             compacted: -1,
+            leases: BTreeMap::new(),
         }
     }
 
@@ -54,9 +57,7 @@ impl Model {
                 Ok(Response::Compact)
             }
             Request::Put(put) => {
-                if put.lease != 0 {
-                    return Err(Error::LeaseNotFound);
-                }
+                self.lease_exists(put.lease)?;
                 if (put.ignore_value || put.ignore_lease) && !self.now().contains_key(put.key) {
                     return Err(Error::KeyNotFound);
                 }
@@ -70,6 +71,42 @@ impl Model {
                 self.check(&path, &mut Vec::new())?;
                 self.write(|model, state, changed| model.execute(&path, state, changed))
             }
+            Request::LeaseGrant(grant) => {
+                if grant.id == 0 {
+                    return Err(Error::LeaseNotFound);
+                }
+                if self.leases.contains_key(&grant.id) {
+                    return Err(Error::LeaseExists);
+                }
+                let (id, ttl) = (grant.id, grant.ttl.max(1));
+                self.leases.insert(id, (ttl, 0));
+                Ok(Response::LeaseGrant(LeaseGrantResponse { id, ttl }))
+            }
+            Request::LeaseRevoke(revoke) => {
+                if !self.leases.contains_key(&revoke.id) {
+                    return Err(Error::LeaseNotFound);
+                }
+                self.end(revoke.id);
+                Ok(Response::LeaseRevoke)
+            }
+            other => panic!("{other:?} is not for the model"),
+        }
+    }
+
+    fn lease_exists(&self, id: i64) -> Result<(), Error> {
+        match id == 0 || self.leases.contains_key(&id) {
+            true => Ok(()),
+            false => Err(Error::LeaseNotFound),
+        }
+    }
+
+    /// A lease ends, and its keys with it.
+    pub fn end(&mut self, id: i64) {
+        self.leases.remove(&id);
+        let mut state = self.now().clone();
+        state.retain(|_, kv| kv.lease != id);
+        if state.len() < self.now().len() {
+            self.states.push(state);
         }
     }
 
@@ -172,7 +209,10 @@ impl Model {
             mod_revision: revision,
             version: old.as_ref().map_or(1, |old| old.version + 1),
             value,
-            lease: 0,
+            lease: match &old {
+                Some(old) if put.ignore_lease => old.lease,
+                _ => put.lease,
+            },
         };
         state.insert(put.key.to_vec(), kv);
         *changed = true;
@@ -245,9 +285,7 @@ impl Model {
                     }
                 }
                 Step::Op(RequestOp::Put(put)) => {
-                    if put.lease != 0 {
-                        return Err(Error::LeaseNotFound);
-                    }
+                    self.lease_exists(put.lease)?;
                     let exists = self.now().contains_key(put.key)
                         && !gone.iter().any(|(key, end)| within(put.key, key, end));
                     if (put.ignore_value || put.ignore_lease) && !exists {
@@ -327,12 +365,13 @@ fn validate(request: &Request<'_>) -> Result<(), Error> {
         Request::Range(r) => key_given(r.key),
         Request::Put(put) => put_valid(put),
         Request::DeleteRange(d) => key_given(d.key),
-        Request::Compact(_) => Ok(()),
+        Request::LeaseGrant(grant) if grant.ttl > 9_000_000_000 => Err(Error::LeaseTtlTooLarge),
         Request::Txn(txn) => {
             txn_valid(txn)?;
             clash_free(&txn.success)?;
             clash_free(&txn.failure)
         }
+        _ => Ok(()),
     }
 }
 

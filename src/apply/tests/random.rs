@@ -4,6 +4,8 @@ use super::model::Model;
 use super::*;
 use proptest::prelude::*;
 use proptest::sample::select;
+use quoin_storage::mvcc::lease::LeaseRecord;
+use std::collections::BTreeMap;
 
 /// Few, so that requests meet.
 const KEYS: &[&[u8]] = &[
@@ -33,7 +35,7 @@ fn revision() -> impl Strategy<Value = i64> {
 }
 
 fn lease() -> impl Strategy<Value = i64> {
-    prop_oneof![20 => Just(0i64), 1 => Just(7i64)]
+    prop_oneof![14 => Just(0i64), 3 => 1..4i64, 1 => Just(-1i64)]
 }
 
 fn filter() -> impl Strategy<Value = i64> {
@@ -125,7 +127,7 @@ fn compare() -> impl Strategy<Value = Compare<'static>> {
         (0..4i64).prop_map(CompareTarget::Version),
         (0..12i64).prop_map(CompareTarget::Create),
         (0..12i64).prop_map(CompareTarget::Mod),
-        (-1..2i64).prop_map(CompareTarget::Lease),
+        (-1..3i64).prop_map(CompareTarget::Lease),
         value().prop_map(CompareTarget::Value),
     ];
     (key(), range_end(), results, target).prop_map(|(key, range_end, result, target)| Compare {
@@ -170,19 +172,44 @@ pub fn request() -> impl Strategy<Value = Request<'static>> {
         1 => (-1..20i64, any::<bool>()).prop_map(|(revision, physical)| {
             Request::Compact(CompactRequest { revision, physical })
         }),
+        3 => (0..4i64, -1..4i64).prop_map(|(id, ttl)| {
+            let ttl = if ttl == 3 { 9_000_000_001 } else { ttl };
+            Request::LeaseGrant(LeaseGrantRequest { ttl, id })
+        }),
+        1 => (0..4i64).prop_map(|id| Request::LeaseRevoke(LeaseRevokeRequest { id })),
+        1 => prop::collection::vec(granted(), 0..4)
+            .prop_map(|leases| Request::LeaseExpire(LeaseExpireRequest { leases })),
+        1 => prop::collection::vec((granted(), -1..4i64), 0..4)
+            .prop_map(|leases| Request::LeaseCheckpoint(LeaseCheckpointRequest { leases })),
     ]
+}
+
+/// Often one that is there: histories are short, and so are the indices of their entries.
+fn granted() -> impl Strategy<Value = GrantedLease> {
+    (0..4i64, 1..12u64).prop_map(|(id, granted_at)| GrantedLease { id, granted_at })
 }
 
 /// Runs a history on both. Physical compactions are answered late, which `batches` looks at.
 fn check(history: &[Request<'static>], purge: usize) -> Result<(), TestCaseError> {
     let (mut server, mut model) = (Server::new(), Model::new());
+    // What the model does not know: at which entry each lease was granted.
+    let mut granted_at = BTreeMap::new();
     for (at, request) in history.iter().enumerate() {
         let mut request = request.clone();
         if let Request::Compact(compact) = &mut request {
             compact.physical = false;
         }
         let (answer, revision) = server.serve_with_revision(&request);
-        let expected = model.serve(&request);
+        let expected = match &request {
+            Request::LeaseExpire(_) | Request::LeaseCheckpoint(_) => {
+                upkeep(&mut model, &mut granted_at, &request);
+                Ok(Response::Put(PutResponse::default()))
+            }
+            request => model.serve(request),
+        };
+        if let (Request::LeaseGrant(grant), Ok(_)) = (&request, &expected) {
+            granted_at.insert(grant.id, server.applier.meta().applied_index);
+        }
         prop_assert_eq!(&answer, &expected, "request {}: {:?}", at, request);
         prop_assert_eq!(revision, model.revision(), "request {}: {:?}", at, request);
         prop_assert_eq!(server.applier.meta().compacted, model.compacted());
@@ -190,6 +217,7 @@ fn check(history: &[Request<'static>], purge: usize) -> Result<(), TestCaseError
             server.applier.background(purge, &mut Vec::new()).unwrap();
         }
     }
+    check_leases(&mut server, &model, &granted_at)?;
     // Every revision that must be readable is, whatever was purged.
     server.purge(purge);
     for revision in model.compacted().max(1)..=model.revision() {
@@ -200,6 +228,63 @@ fn check(history: &[Request<'static>], purge: usize) -> Result<(), TestCaseError
             "at {}",
             revision
         );
+    }
+    Ok(())
+}
+
+/// The leader's own commands on the model.
+fn upkeep(model: &mut Model, granted_at: &mut BTreeMap<i64, u64>, request: &Request<'_>) {
+    match request {
+        Request::LeaseExpire(expire) => {
+            for lease in &expire.leases {
+                let there = model.leases.contains_key(&lease.id);
+                if there && granted_at[&lease.id] == lease.granted_at {
+                    model.end(lease.id);
+                }
+            }
+        }
+        Request::LeaseCheckpoint(checkpoint) => {
+            for (lease, left) in &checkpoint.leases {
+                if let Some((ttl, remaining)) = model.leases.get_mut(&lease.id)
+                    && granted_at[&lease.id] == lease.granted_at
+                {
+                    *remaining = if left > &0 && left < ttl { *left } else { 0 };
+                }
+            }
+        }
+        other => panic!("{other:?} is a client's"),
+    }
+}
+
+/// Every lease has the times and the keys that it should.
+fn check_leases(
+    server: &mut Server,
+    model: &Model,
+    granted_at: &BTreeMap<i64, u64>,
+) -> Result<(), TestCaseError> {
+    let mut leases = BTreeMap::new();
+    let visit = &mut |id, record: LeaseRecord| {
+        leases.insert(id, (record.ttl, record.remaining, record.granted_at));
+    };
+    server.applier.leases(visit).unwrap();
+    let expected: BTreeMap<_, _> = model
+        .leases
+        .iter()
+        .map(|(id, (ttl, remaining))| (*id, (*ttl, *remaining, granted_at[id])))
+        .collect();
+    prop_assert_eq!(&leases, &expected);
+    for id in -1..5 {
+        let request = LeaseTimeToLiveRequest {
+            id,
+            keys: true,
+            ..Default::default()
+        };
+        let answer = time_to_live(&server.applier.store().tree, &request, 5, 1 << 20).unwrap();
+        let on_it = model.now().values().filter(|kv| kv.lease == id && id != 0);
+        let keys: Vec<_> = on_it.map(|kv| kv.key.clone()).collect();
+        prop_assert_eq!(answer.keys, keys);
+        let there = model.leases.contains_key(&id);
+        prop_assert_eq!(answer.ttl, if there { 5 } else { -1 });
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod requests;
 use super::connection::{Connection, ConnectionId, Phase};
 use super::{FrontConfig, Notice};
 use crate::api;
+use crate::chance::Chance;
 use crate::limits;
 use crate::node::messages::ProposalBatch;
 use crate::propose::command::BatchBuilder;
@@ -60,6 +61,7 @@ pub(super) struct Desk {
     store_bytes: u64,
     scratch: RangeScratch,
     pool: Vec<Vec<u8>>,
+    chance: Chance,
 }
 
 impl Desk {
@@ -96,6 +98,7 @@ impl Desk {
             store_bytes: 0,
             scratch: RangeScratch::default(),
             pool: Vec::new(),
+            chance: Chance::new(config.seed.wrapping_add(u64::from(config.front.0))),
             config,
         }
     }

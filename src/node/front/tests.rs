@@ -39,6 +39,7 @@ impl Bench {
         };
         let (writer, shared) = tree::open(disk, "tree", options).unwrap();
         let config = FrontConfig {
+            seed: 7,
             front: FrontId(0),
             cluster_id: 1,
             member_id: 2,

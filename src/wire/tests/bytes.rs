@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use rkyv::rancor::Error;
 
+use super::leases;
 use super::samples::{HEADER, any_header, any_request, any_response, requests, responses};
 use crate::api::{self, KvSink, RangeSummary, Request, RequestOp, Response};
 use crate::wire::archive::{
@@ -33,6 +34,7 @@ fn rkyv_request(request: &Request<'_>) -> Vec<u8> {
                 options: u8::from(compact.physical)
             })
         }
+        other => leases::rkyv_request(other),
     }
 }
 
@@ -162,7 +164,7 @@ fn txn_result(txn: &api::TxnResponse) -> TxnResult {
                 (Kind::DeleteRangeReply, to_bytes!(delete_result(delete)))
             }
             Response::Txn(txn) => (Kind::TxnReply, to_bytes!(txn_result(txn))),
-            Response::Compact => unreachable!("no answer inside a transaction"),
+            _ => unreachable!("no answer inside a transaction"),
         };
         Op {
             body,
@@ -198,6 +200,7 @@ fn rkyv_response(header: &api::Header, response: &Response) -> Vec<u8> {
             result: txn_result(txn)
         }),
         Response::Compact => to_bytes!(header),
+        other => leases::rkyv_response(header, other),
     }
 }
 

@@ -6,6 +6,8 @@ mod hostile;
 
 mod samples;
 
+mod leases;
+
 mod speed;
 
 mod vectors;

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::leases::{self, OwnedLeaseRequest};
 use crate::api::{
     CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse,
     Header, OwnedKeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse, Request,
@@ -69,7 +70,7 @@ pub fn txn() -> TxnRequest<'static> {
 }
 
 pub fn requests() -> Vec<Request<'static>> {
-    vec![
+    let mut requests = vec![
         Request::Put(put(b"value")),
         Request::Put(PutRequest::default()),
         Request::Range(range()),
@@ -88,7 +89,9 @@ pub fn requests() -> Vec<Request<'static>> {
             revision: 77,
             physical: true,
         }),
-    ]
+    ];
+    requests.extend(leases::requests());
+    requests
 }
 
 fn kv(key: &[u8], value: &[u8]) -> OwnedKeyValue {
@@ -131,7 +134,9 @@ pub fn responses() -> Vec<Response> {
         ],
     });
     let empty = Response::Range(RangeResponse::default());
-    vec![range, empty, put, plain, delete, txn, Response::Compact]
+    let mut responses = vec![range, empty, put, plain, delete, txn, Response::Compact];
+    responses.extend(leases::responses());
+    responses
 }
 
 // ---- random messages, owned; `borrow` lends them as requests
@@ -143,6 +148,7 @@ pub enum OwnedRequest {
     Delete(Vec<u8>, Vec<u8>, bool),
     Txn(Vec<OwnedCompare>, Vec<OwnedRequest>, Vec<OwnedRequest>),
     Compact(i64, bool),
+    Lease(OwnedLeaseRequest),
 }
 
 pub type OwnedCompare = (Vec<u8>, Vec<u8>, Vec<u8>, i64, u8, u8);
@@ -154,6 +160,7 @@ impl OwnedRequest {
                 revision: *revision,
                 physical: *physical,
             }),
+            OwnedRequest::Lease(lease) => leases::borrow(lease),
             OwnedRequest::Range(..) => match self.op() {
                 RequestOp::Range(range) => Request::Range(range),
                 _ => unreachable!("a range is a range"),
@@ -213,7 +220,9 @@ impl OwnedRequest {
                 success: success.iter().map(OwnedRequest::op).collect(),
                 failure: failure.iter().map(OwnedRequest::op).collect(),
             }),
-            OwnedRequest::Compact(..) => unreachable!("no operation of a transaction"),
+            OwnedRequest::Compact(..) | OwnedRequest::Lease(_) => {
+                unreachable!("no operation of a transaction")
+            }
         }
     }
 }
@@ -278,7 +287,8 @@ fn op() -> impl Strategy<Value = OwnedRequest> {
 pub fn any_request() -> impl Strategy<Value = OwnedRequest> {
     let compact = (any::<i64>(), any::<bool>())
         .prop_map(|(revision, physical)| OwnedRequest::Compact(revision, physical));
-    prop_oneof![8 => op(), 1 => compact]
+    let lease = leases::any_request().prop_map(OwnedRequest::Lease);
+    prop_oneof![8 => op(), 1 => compact, 2 => lease]
 }
 
 pub fn any_kv() -> impl Strategy<Value = OwnedKeyValue> {
@@ -308,7 +318,7 @@ pub fn any_response() -> impl Strategy<Value = Response> {
             })
         })
     });
-    prop_oneof![8 => nested, 1 => Just(Response::Compact)]
+    prop_oneof![8 => nested, 1 => Just(Response::Compact), 2 => leases::any_response()]
 }
 
 pub fn any_header() -> impl Strategy<Value = Header> {

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use super::samples::HEADER;
 use crate::api::{
     CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse,
-    Error, OwnedKeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse, Request, RequestOp,
+    Error, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+    LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
+    OwnedKeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse, Request, RequestOp,
     Response, SortOrder, SortTarget, TxnRequest, TxnResponse,
 };
 use crate::wire::{
     self, Decoded, FrameDecoder, HelloStatus, Malformed, ServerHello, encode_request,
     encode_response,
 };
+
+const LEASE: i64 = 0x0102_0304_0506_0708;
 
 /// The page's fenced blocks whose info string is `golden NAME`: hex bytes, `#` starts a comment.
 fn page() -> BTreeMap<String, Vec<u8>> {
@@ -125,6 +129,32 @@ fn requests() -> Vec<(&'static str, u64, Request<'static>)> {
                 physical: true,
             }),
         ),
+        (
+            "lease-grant",
+            8,
+            Request::LeaseGrant(LeaseGrantRequest { ttl: 60, id: 0 }),
+        ),
+        (
+            "lease-revoke",
+            9,
+            Request::LeaseRevoke(LeaseRevokeRequest { id: LEASE }),
+        ),
+        (
+            "lease-keep-alive",
+            10,
+            Request::LeaseKeepAlive(LeaseKeepAliveRequest { id: LEASE }),
+        ),
+        (
+            "lease-time-to-live",
+            11,
+            Request::LeaseTimeToLive(LeaseTimeToLiveRequest {
+                id: LEASE,
+                keys: true,
+                limit: 2,
+                after: b"a",
+            }),
+        ),
+        ("leases", 12, Request::Leases),
     ]
 }
 
@@ -162,6 +192,35 @@ fn responses() -> Vec<(&'static str, u64, Response)> {
             }),
         ),
         ("compact-reply", 5, Response::Compact),
+        (
+            "lease-grant-reply",
+            8,
+            Response::LeaseGrant(LeaseGrantResponse { id: LEASE, ttl: 60 }),
+        ),
+        ("lease-revoke-reply", 9, Response::LeaseRevoke),
+        (
+            "lease-keep-alive-reply",
+            10,
+            Response::LeaseKeepAlive(LeaseKeepAliveResponse { id: LEASE, ttl: 60 }),
+        ),
+        (
+            "lease-time-to-live-reply",
+            11,
+            Response::LeaseTimeToLive(LeaseTimeToLiveResponse {
+                id: LEASE,
+                ttl: 45,
+                granted_ttl: 60,
+                keys: vec![b"foo".to_vec(), b"x".to_vec()],
+                more: false,
+            }),
+        ),
+        (
+            "leases-reply",
+            12,
+            Response::Leases(LeasesResponse {
+                ids: vec![LEASE, 1],
+            }),
+        ),
     ]
 }
 

@@ -29,7 +29,7 @@ pub struct Meta {
     /// The first event that the purge for `compacted` has not seen yet; beyond `compacted` if
     /// there is nothing to purge.
     pub(super) purge: Revision,
-    /// Keys and values of all events that still exist, and a fixed cost for each.
+    /// Keys and values of all events that still exist, and a fixed cost for each event and lease.
     pub live_bytes: u64,
     /// The last log entry whose effect the trees show.
     pub applied_index: u64,

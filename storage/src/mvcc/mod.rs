@@ -30,6 +30,8 @@ mod compact;
 
 pub mod state;
 
+pub mod lease;
+
 #[cfg(test)]
 mod tests;
 

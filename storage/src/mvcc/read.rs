@@ -190,6 +190,11 @@ impl<'a, T: TreeRead> View<'a, T> {
         View { tree, horizon }
     }
 
+    /// The tree under it, for state beside the keys.
+    pub fn tree(&self) -> &'a T {
+        self.tree
+    }
+
     /// How far history reaches.
     pub fn horizon(&self) -> Horizon {
         self.horizon

@@ -9,7 +9,12 @@ use crate::tree::{Interval, TreeId, TreeRead, TreeWrite};
 pub struct Space(pub u8);
 
 impl Space {
-    fn key(self, name: &[u8]) -> Vec<u8> {
+    /// Leases by id: see [`super::lease`].
+    pub const LEASE: Space = Space(1);
+    /// The keys that hang on leases.
+    pub const LEASE_KEY: Space = Space(2);
+
+    pub(super) fn key(self, name: &[u8]) -> Vec<u8> {
         let mut key = Vec::with_capacity(1 + name.len());
         key.push(self.0);
         key.extend_from_slice(name);
@@ -48,8 +53,20 @@ pub fn scan<T: TreeRead>(
     prefix: &[u8],
     visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
 ) -> Result<(), Error> {
-    let start = space.key(prefix);
-    let end = prefix_end(&start);
+    scan_from(tree, space, prefix, prefix, visit)
+}
+
+/// As [`scan`], beginning with the name `from`, which lies among those with the prefix or behind
+/// them.
+pub fn scan_from<T: TreeRead>(
+    tree: &T,
+    space: Space,
+    from: &[u8],
+    prefix: &[u8],
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), Error> {
+    let start = space.key(from);
+    let end = prefix_end(&space.key(prefix));
     let interval = Interval {
         start: &start,
         end: end.as_deref(),

@@ -3,7 +3,7 @@
 use super::read::{Item, Latest, View, entry, put_event};
 use super::record::{EVENT_ROOT, EventFields, LatestFields};
 use super::revision::KEY_LEN;
-use super::{Error, Horizon, Meta, Revision, jump::Digits};
+use super::{Error, Horizon, Meta, Revision, jump::Digits, lease};
 use crate::tree::{Interval, TreeId, TreeWrite};
 
 /// What an event costs beside its key and value, for [`Meta::live_bytes`]: its record and the
@@ -17,6 +17,9 @@ const DELETE_SLICE_KEYS: usize = 256;
 const DELETE_SLICE_BYTES: usize = 64 << 10;
 
 /// A transaction that makes the revision after the newest, if it changes anything.
+///
+/// It keeps the keys of each lease in step with the keys; that the leases exist is the caller's
+/// business.
 ///
 /// Many of them, one after the other, share one transaction of the tree. One that has written
 /// nothing may simply be dropped. After an error from the tree the tree's whole transaction must
@@ -165,6 +168,35 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
         }
     }
 
+    /// Deletes every key that hangs on a lease, in ascending order, and says how many there were.
+    /// Memory is bounded, however many there are.
+    pub fn delete_lease_keys(&mut self, id: i64) -> Result<u64, Error> {
+        let mut deleted = 0;
+        loop {
+            let mut keys: Vec<Vec<u8>> = Vec::new();
+            let (mut bytes, mut full) = (0, false);
+            lease::keys(self.tree, id, b"", &mut |key| {
+                keys.push(key.to_vec());
+                bytes += key.len();
+                full = keys.len() >= DELETE_SLICE_KEYS || bytes >= DELETE_SLICE_BYTES;
+                !full
+            })?;
+            for key in &keys {
+                if self.delete(key)?.is_none() {
+                    return Err(Error::corrupt(
+                        TreeId::Key,
+                        key,
+                        "a lease has a key that does not exist",
+                    ));
+                }
+            }
+            deleted += keys.len() as u64;
+            if !full {
+                return Ok(deleted);
+            }
+        }
+    }
+
     /// Ends the transaction; returns the newest revision, which has grown if anything changed.
     pub fn finish(self) -> i64 {
         self.meta.revision = self.revision();
@@ -217,6 +249,15 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
             &[digits.older(), &entry],
             !after.tombstone,
         )?;
+        let was = before.map_or(0, |before| before.lease);
+        if was != after.lease {
+            if was != 0 {
+                lease::detach(self.tree, was, key)?;
+            }
+            if after.lease != 0 {
+                lease::attach(self.tree, after.lease, key)?;
+            }
+        }
         self.meta.live_bytes += event_bytes(key.len(), value.len());
         self.next.sub = self
             .next

@@ -28,7 +28,12 @@ impl Desk {
             return;
         }
         let request = match wire::decode_request(frame.kind, frame.body) {
-            Ok(request) => request,
+            Ok(request) if !frame.kind.is_internal() => request,
+            Ok(_) => {
+                let unknown = wire::Malformed::UnknownKind(frame.kind.number());
+                self.malformed(connection, id, frame.id, unknown, now_ns);
+                return;
+            }
             Err(malformed) => {
                 self.malformed(connection, id, frame.id, malformed, now_ns);
                 return;
@@ -52,9 +57,18 @@ impl Desk {
             (Ok(()), Request::Txn(txn)) if apply::is_read_only(txn) => {
                 self.hold(connection, id, frame, now_ns)
             }
-            (Ok(()), request) => self
-                .check_quota(request, frame.body.len())
-                .and_then(|()| self.propose(connection, id, frame, now_ns)),
+            (Ok(()), Request::LeaseGrant(grant)) => {
+                let body = self.settle_grant(grant);
+                self.check_quota(&request, body.len())
+                    .and_then(|()| self.propose(connection, id, frame, &body, now_ns))
+            }
+            (
+                Ok(()),
+                Request::LeaseKeepAlive(_) | Request::LeaseTimeToLive(_) | Request::Leases,
+            ) => Err(api::Error::Unimplemented),
+            (Ok(()), request) => self.check_quota(request, frame.body.len()).and_then(|()| {
+                self.propose(connection, id, frame, wire::command_body(frame), now_ns)
+            }),
         };
         if let Err(error) = refused {
             self.refuse(connection, id, frame.id, error, now_ns);
@@ -231,12 +245,7 @@ impl Desk {
         let Some(quota) = self.config.quota_bytes else {
             return Ok(());
         };
-        let adds = match request {
-            Request::Put(_) => true,
-            Request::Txn(txn) => puts(txn),
-            Request::Range(_) | Request::DeleteRange(_) | Request::Compact(_) => false,
-        };
-        if !adds {
+        if !validate::adds_data(request) {
             return Ok(());
         }
         let cost = bytes as u64 + limits::QUOTA_COST_PER_WRITE;
@@ -247,22 +256,30 @@ impl Desk {
         Ok(())
     }
 
+    /// The body of the command for a grant: what the client has left open, and what is for the
+    /// server to say, is settled before the log, so that all members grant the same.
+    fn settle_grant(&mut self, grant: &api::LeaseGrantRequest) -> Vec<u8> {
+        let mut settled = *grant;
+        settled.ttl = grant.ttl.max(self.config.limits.lease_ttl_min);
+        while settled.id == 0 {
+            settled.id = (self.chance.next_u64() >> 1) as i64;
+        }
+        let mut body = Vec::new();
+        let encoded = wire::encode_body(&Request::LeaseGrant(settled), &mut body);
+        assert!(encoded.is_ok(), "two numbers fit a body");
+        body
+    }
+
     fn propose(
         &mut self,
         connection: &mut Connection,
         id: ConnectionId,
         frame: &Frame<'_>,
+        body: &[u8],
         now_ns: u64,
     ) -> Result<(), api::Error> {
-        let kind = match frame.kind {
-            Kind::Put => CommandKind::Put,
-            Kind::DeleteRange => CommandKind::DeleteRange,
-            Kind::Txn => CommandKind::Txn,
-            Kind::Compact => CommandKind::Compact,
-            _ => return Err(api::Error::Unimplemented),
-        };
+        let kind = CommandKind::from_wire(frame.kind).ok_or(api::Error::Unimplemented)?;
         let waiter = self.wait(connection, id, frame, now_ns)?;
-        let body = wire::command_body(frame);
         if self.batch.push(waiter.0, kind, body).is_err() {
             let full = self.close_batch();
             self.full_batches.extend(full);
@@ -355,14 +372,4 @@ impl Desk {
             }
         }
     }
-}
-
-/// Whether a transaction may put, in either branch. Its depth was bounded at admission.
-fn puts(txn: &api::TxnRequest<'_>) -> bool {
-    let mut ops = txn.success.iter().chain(&txn.failure);
-    ops.any(|op| match op {
-        api::RequestOp::Put(_) => true,
-        api::RequestOp::Txn(txn) => puts(txn),
-        api::RequestOp::Range(_) | api::RequestOp::DeleteRange(_) => false,
-    })
 }

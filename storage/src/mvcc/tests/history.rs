@@ -102,6 +102,7 @@ pub enum Op {
     PutKeep { key: u8, lease: i64 },
     Delete { key: u8 },
     DeleteInterval { from: u8, to: u8 },
+    DeleteLease { lease: i64 },
 }
 
 /// One thing that happens to a store.
@@ -127,6 +128,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (key(), 0..3i64).prop_map(|(key, lease)| Op::PutKeep { key, lease }),
         3 => key().prop_map(|key| Op::Delete { key }),
         1 => (key(), key()).prop_map(|(from, to)| Op::DeleteInterval { from, to }),
+        1 => (1..3i64).prop_map(|lease| Op::DeleteLease { lease }),
     ]
 }
 
@@ -194,6 +196,22 @@ pub fn transact<T: TreeWrite>(tree: &mut T, meta: &mut Meta, model: &mut Model, 
                 assert_eq!(was, before.as_ref().map(latest));
                 if before.is_some() {
                     model.push(&key(k), next(), None);
+                }
+            }
+            Op::DeleteLease { lease } => {
+                let all = Interval {
+                    start: b"",
+                    end: None,
+                };
+                let keys: Vec<_> = model
+                    .scan(all, i64::MAX)
+                    .iter()
+                    .filter(|(_, change)| change.lease == lease)
+                    .map(|(key, _)| key.to_vec())
+                    .collect();
+                assert_eq!(txn.delete_lease_keys(lease).unwrap(), keys.len() as u64);
+                for key in keys {
+                    model.push(&key, next(), None);
                 }
             }
             Op::DeleteInterval { from, to } => {
@@ -444,6 +462,20 @@ fn check_records<T: TreeRead>(tree: &T, meta: &Meta, model: &Model) {
         tree.count(TreeId::Revision, all).unwrap(),
         events.len() as u64
     );
+    let mut on_leases = Vec::new();
+    for (key, change) in model.scan(all, i64::MAX) {
+        if change.lease != 0 {
+            on_leases.push([&[2][..], &change.lease.to_be_bytes(), key].concat());
+        }
+    }
+    on_leases.sort();
+    let mut names = Vec::new();
+    tree.scan(TreeId::State, all, &mut |name, _| {
+        names.push(name.to_vec());
+        true
+    })
+    .unwrap();
+    assert_eq!(names, on_leases);
     let retained = model.retained();
     assert!(retained.keys().all(|at| events.contains(at)));
     if !meta.purge_pending() {
