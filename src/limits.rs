@@ -109,6 +109,9 @@ pub const TICK_MS: u64 = 25;
 /// How long an executor runs tasks that are ready before it looks at its sockets and at what
 /// other threads have sent.
 pub const PREEMPT_US: u64 = 10_000;
+/// How long an executor with nothing to do looks for more before it sleeps. A log write takes about
+/// as long, so a lone client's put is answered without waking the core twice.
+pub const SPIN_US: u64 = 100;
 /// Timers that keep an executor from sleeping with work to do, and their distance.
 pub const GUARD_TIMERS: u64 = 8;
 /// See [`GUARD_TIMERS`].

@@ -29,9 +29,9 @@ impl Placement {
     /// Shares out the given cores; there must be one.
     ///
     /// A hop between cores costs more than it saves while there is no core for the log thread
-    /// beside them, so one or two cores carry one executor with both actors. With three, one has
-    /// the order actor and two have fronts; from four on the last core is left to the log
-    /// thread, the checkpoints and the kernel's share of the network.
+    /// beside them, so one or two cores carry one executor with both actors; the second is for
+    /// the log thread, the checkpoints and the kernel. With three, one has the order actor and two
+    /// have fronts; from four on the last core is left to the helpers.
     ///
     /// `fronts` overrides their number: 0 is one executor for both actors; more than there are
     /// cores share them.
@@ -51,7 +51,7 @@ impl Placement {
                     front: Some(FrontId(0)),
                     order: true,
                 }],
-                helpers: cores.to_vec(),
+                helpers: if rest.is_empty() { cores } else { rest }.to_vec(),
             };
         }
         let order = Place {
@@ -77,6 +77,12 @@ impl Placement {
                 helpers
             },
         }
+    }
+
+    /// Whether an executor shares its core with no other thread of ours.
+    pub fn is_alone(&self, place: &Place) -> bool {
+        let there = self.places.iter().filter(|p| p.core == place.core).count();
+        there == 1 && !self.helpers.contains(&place.core)
     }
 
     /// How many fronts there are.
@@ -115,5 +121,18 @@ mod tests {
             let expected: Vec<u16> = (0..placement.fronts() as u16).collect();
             assert_eq!(numbers, expected, "{count}");
         }
+    }
+
+    #[test]
+    fn an_executor_is_alone_where_the_helpers_have_another_core() {
+        let alone = |cores: &[usize], fronts| {
+            let placement = Placement::new(cores, fronts);
+            let alone = placement.places.iter().map(|p| placement.is_alone(p));
+            alone.collect::<Vec<_>>()
+        };
+        assert_eq!(alone(&[0], None), [false]);
+        assert_eq!(alone(&[0, 1], None), [true]);
+        assert_eq!(alone(&[0, 1, 2], None), [false, false, false]);
+        assert_eq!(alone(&[0, 1, 2, 3], None), [true, true, true]);
     }
 }

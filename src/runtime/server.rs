@@ -289,7 +289,7 @@ impl Running {
                 links,
                 clock,
             };
-            start_executor(place, parts)?;
+            start_executor(place, placement.is_alone(place), parts)?;
         }
         Ok(Running {
             events,
@@ -453,7 +453,8 @@ struct SeatParts {
     clock: Clock,
 }
 
-fn start_executor(place: &Place, parts: SeatParts) -> Result<(), StartError> {
+/// `alone`: no other thread of ours runs on its core, so that it may wait awake.
+fn start_executor(place: &Place, alone: bool, parts: SeatParts) -> Result<(), StartError> {
     let events = parts.links.events.clone();
     let name = match (place.front, place.order) {
         (Some(_), true) => "quoin-node",
@@ -464,6 +465,7 @@ fn start_executor(place: &Place, parts: SeatParts) -> Result<(), StartError> {
         .name(name)
         .io_memory(EXECUTOR_IO_BYTES)
         .preempt_timer(Duration::from_micros(limits::PREEMPT_US))
+        .spin_before_park(Duration::from_micros(if alone { limits::SPIN_US } else { 0 }))
         .spawn(move || run_seat(parts))
         .map_err(|error| StartError::System {
             what: "an executor cannot be started",

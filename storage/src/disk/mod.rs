@@ -90,6 +90,9 @@ pub trait PageFile: Send + Sync {
     /// Writes a run of bytes; visible through the map on return, durable only after `sync`.
     /// Offset and length are multiples of [`BLOCK`].
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
+    /// Has the device begin to take what was written to the range, so that a later `sync` finds
+    /// little left to do and the syncs of other files do not queue behind it. Promises nothing.
+    fn begin_sync(&self, offset: u64, len: u64) -> Result<(), DiskError>;
     /// Fills `into` from the device itself, not from the page cache: after a failed sync the
     /// cache goes on showing bytes that the device never got, even to a restarted process.
     /// Whoever decides at open which checkpoint is durable syncs, then reads its meta pages so.

@@ -424,6 +424,16 @@ impl PageFile for RealPages {
         }
     }
 
+    fn begin_sync(&self, offset: u64, len: u64) -> Result<(), DiskError> {
+        assert_blocks(offset, len);
+        let mut writer = self.writer("begin sync")?;
+        let result = writer.ring.begin_sync(&self.file, offset, len);
+        result.map_err(|e| {
+            writer.latched = true;
+            self.error("begin sync", Some(offset), e)
+        })
+    }
+
     fn read_device(&self, offset: u64, into: &mut AlignedBuf) -> Result<(), DiskError> {
         assert_blocks(offset, into.len() as u64);
         self.direct

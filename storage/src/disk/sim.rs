@@ -462,6 +462,13 @@ impl PageFile for SimPages {
         Ok(())
     }
 
+    /// Changes nothing: at a power cut any of the writes since the last sync may be there or not,
+    /// begun or not.
+    fn begin_sync(&self, offset: u64, len: u64) -> Result<(), DiskError> {
+        self.begin("begin sync", offset, len)?;
+        self.disk.state().power_check(&self.name, "begin sync")
+    }
+
     fn sync(&self) -> Result<(), DiskError> {
         self.latch_check("sync")?;
         let result = self.disk.state().sync_file(&self.name, self.id);

@@ -67,6 +67,17 @@ impl Ring {
         self.one(sync)
     }
 
+    /// Has the kernel start writing the dirty pages of a range to the device, without waiting for
+    /// them. Their errors, if any, are `sync`'s to report.
+    pub(super) fn begin_sync(&mut self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        let len = u32::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let begin = opcode::SyncFileRange::new(types::Fd(file.as_raw_fd()), len)
+            .offset(offset)
+            .flags(libc::SYNC_FILE_RANGE_WRITE)
+            .build();
+        self.one(begin)
+    }
+
     /// Allocates blocks (`punch` false), growing the file, or gives them back (`punch` true).
     pub(super) fn allocate(
         &mut self,

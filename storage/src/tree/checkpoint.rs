@@ -18,6 +18,45 @@ use std::sync::Arc;
 /// Most pages in one write.
 const WRITE_PAGES: u64 = 256;
 
+/// After so many pages the device is told to take them. The final sync then has little to do:
+/// left to itself it would push out the whole checkpoint at once, and a sync of the log would wait
+/// a hundred milliseconds behind it.
+const BEHIND_PAGES: u64 = 256;
+
+/// The widest range that one call names; only its dirty pages cost anything.
+const SPAN_PAGES_MAX: u64 = 1 << 18;
+
+/// Written and not yet on its way to the device: from the first page to behind the last.
+#[derive(Default)]
+struct Behind {
+    span: Range<u64>,
+    pages: u64,
+}
+
+impl Behind {
+    /// Pages were written, above all earlier ones.
+    fn wrote(&mut self, file: &dyn PageFile, pages: Range<u64>) -> Result<(), TreeError> {
+        if self.pages == 0 || pages.end - self.span.start > SPAN_PAGES_MAX {
+            self.flush(file)?;
+            self.span.start = pages.start;
+        }
+        self.pages += pages.end - pages.start;
+        self.span.end = pages.end;
+        if self.pages >= BEHIND_PAGES {
+            self.flush(file)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, file: &dyn PageFile) -> Result<(), TreeError> {
+        if self.pages > 0 {
+            self.pages = 0;
+            file.begin_sync(offset(self.span.start), offset(self.span.end - self.span.start))?;
+        }
+        Ok(())
+    }
+}
+
 /// What the writer decided when the checkpoint began.
 pub(super) struct Plan {
     pub(super) allocate: Vec<Range<u64>>,
@@ -137,6 +176,7 @@ impl CheckpointJob {
 
     fn write_pages(&self, file: &dyn PageFile, pace: &mut dyn FnMut(u64)) -> Result<(), TreeError> {
         let mut buffer = Vec::with_capacity(WRITE_PAGES as usize * PAGE);
+        let mut behind = Behind::default();
         for run in self.pages.runs() {
             let mut start = run.start;
             for id in run.start..run.end {
@@ -150,6 +190,7 @@ impl CheckpointJob {
                 let full = buffer.len() == WRITE_PAGES as usize * PAGE;
                 if (full || !young || id + 1 == run.end) && !buffer.is_empty() {
                     file.write(offset(start), &buffer)?;
+                    behind.wrote(file, start..start + (buffer.len() / PAGE) as u64)?;
                     pace(buffer.len() as u64);
                     buffer.clear();
                 }
@@ -158,7 +199,7 @@ impl CheckpointJob {
                 }
             }
         }
-        Ok(())
+        behind.flush(file)
     }
 
     fn write_bitmap(
