@@ -132,6 +132,23 @@ impl Map {
         Map { start, len }
     }
 
+    /// A second description of the same addresses.
+    ///
+    /// # Safety
+    /// It is not used after the file that owns the map is gone.
+    pub unsafe fn alias(&self) -> Map {
+        Map {
+            start: self.start,
+            len: self.len,
+        }
+    }
+
+    /// Where the byte at `offset` would be; good for a hint and nothing else.
+    #[inline(always)]
+    pub fn hint(&self, offset: u64) -> *const u8 {
+        self.start.wrapping_add(offset as usize)
+    }
+
     /// Where the range starts, as a number: to tell whether a fault lies inside.
     pub fn address(&self) -> usize {
         self.start as usize
@@ -146,6 +163,7 @@ impl Map {
     ///
     /// # Safety
     /// The range lies inside the file, and nothing writes to it while the slice lives.
+    #[inline(always)]
     pub unsafe fn bytes(&self, offset: u64, len: usize) -> &[u8] {
         let offset = usize::try_from(offset).expect("the map is in the address space");
         assert!(

@@ -37,6 +37,7 @@ fn keeps_its_promises(disk: &dyn Disk) {
     assert_eq!(pages.len().expect("length"), 24 << 20);
     pages.write(1 << 20, &run).expect("written");
     assert!(seen(&pages, 1 << 20, run.len()) == run);
+    pages.begin_sync(1 << 20, 20 << 20).expect("begun");
     pages.sync().expect("synced");
     let before = pages.allocated_bytes().expect("size");
     pages.punch(2 << 20, 8 << 20).expect("punched");

@@ -25,3 +25,15 @@ pub fn as_bytes(page: &Page) -> &PageBytes {
     // fields have alignment 1.
     unsafe { &*std::ptr::from_ref(page).cast::<PageBytes>() }
 }
+
+/// Has the processor fetch the line of memory at `at`, which need not be anything at all.
+#[inline(always)]
+pub fn prefetch(at: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a hint; no address makes it fault or change anything.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = at;
+}

@@ -29,7 +29,6 @@ use super::cell::{Child, RUN_BYTES, Run};
 use rkyv::Portable;
 use rkyv::bytecheck::CheckBytes;
 use rkyv::primitive::{ArchivedU16, ArchivedU64};
-use std::cmp::Ordering;
 
 /// Size of a page.
 pub const PAGE: usize = 4096;
@@ -249,66 +248,5 @@ impl Page {
         } else {
             (0..index).fold(0, |sum: u64, i| sum.wrapping_add(self.child(i).counted))
         }
-    }
-
-    /// How the stored key compares with `key`; `load` fetches a run.
-    #[inline(always)]
-    fn compare<'a, E>(
-        &'a self,
-        index: usize,
-        key: &[u8],
-        load: &impl Fn(Run) -> Result<&'a [u8], E>,
-    ) -> Result<Ordering, E> {
-        let stored = self.stored_key(index);
-        if self.flags(index) & KEY_RUN == 0 {
-            return Ok(stored.cmp(key));
-        }
-        let prefix = &stored[RUN_BYTES..];
-        let shared = prefix.len().min(key.len());
-        match prefix.cmp(&key[..shared]) {
-            // A run's key goes on behind its prefix, so even an equal prefix needs the run.
-            Ordering::Equal => Ok(load(Run::decode(stored))?.cmp(key)),
-            other => Ok(other),
-        }
-    }
-
-    /// Finds `key` in a leaf: its cell, or the place where it belongs.
-    #[inline]
-    pub fn find<'a, E>(
-        &'a self,
-        key: &[u8],
-        load: &impl Fn(Run) -> Result<&'a [u8], E>,
-    ) -> Result<Result<usize, usize>, E> {
-        let mut low = 0;
-        let mut high = self.count();
-        while low < high {
-            let middle = (low + high) / 2;
-            match self.compare(middle, key, load)? {
-                Ordering::Less => low = middle + 1,
-                Ordering::Greater => high = middle,
-                Ordering::Equal => return Ok(Ok(middle)),
-            }
-        }
-        Ok(Err(low))
-    }
-
-    /// The cell of a branch whose child covers `key`.
-    #[inline]
-    pub fn route<'a, E>(
-        &'a self,
-        key: &[u8],
-        load: &impl Fn(Run) -> Result<&'a [u8], E>,
-    ) -> Result<usize, E> {
-        let mut low = 1;
-        let mut high = self.count();
-        while low < high {
-            let middle = (low + high) / 2;
-            if self.compare(middle, key, load)? == Ordering::Greater {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        Ok(low - 1)
     }
 }

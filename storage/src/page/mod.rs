@@ -13,13 +13,15 @@ mod cell;
 
 mod edit;
 
+mod search;
+
 mod verify;
 
 mod meta;
 
 mod cast;
 
-pub use cast::{as_bytes, page_mut, page_ref};
+pub use cast::{as_bytes, page_mut, page_ref, prefetch};
 pub use cell::{CellBuf, Child, RUN_BYTES, Run, StoredKey};
 pub use edit::Split;
 pub use layout::{
@@ -27,6 +29,7 @@ pub use layout::{
     PAGE, Page, PageBytes, VALUE_INLINE_MAX, VALUE_RUN,
 };
 pub use meta::{META_VERSION, Meta, MetaFault, Root, USER_MAX};
+pub use search::Between;
 pub use verify::{fuzz_page, verify};
 
 #[cfg(test)]

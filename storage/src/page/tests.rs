@@ -237,3 +237,59 @@ fn mutated_pages_never_lead_outside() {
         fuzz_page(&vec![0xff; len]);
     }
 }
+
+/// Whatever a page is said to lie between, as long as it is true, a search finds the same.
+#[test]
+fn guesses_find_what_halving_finds() {
+    let mut random = 1u64;
+    let mut next = move |below: u64| {
+        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (random >> 33) % below
+    };
+    for round in 0..300 {
+        // Evenly spread, bunched together, and alike but for the last bytes.
+        let width = [1 << 31, 40, 3][round % 3];
+        let prefix = vec![b'p'; next(12) as usize];
+        let mut keys: Vec<Vec<u8>> = (0..2 + next(60))
+            .map(|_| {
+                let mut key = prefix.clone();
+                key.extend((0..next(4)).map(|_| next(width) as u8));
+                key.extend((next(width) as u32).to_be_bytes());
+                key
+            })
+            .collect();
+        keys.sort();
+        keys.dedup();
+        let mut bytes = [0; PAGE];
+        let page = page_mut(&mut bytes);
+        page.init(2, 1, 1);
+        let mut cell = CellBuf::default();
+        let child = Child {
+            id: 3,
+            ..Child::default()
+        };
+        for (at, key) in keys.iter().enumerate() {
+            // The first key of a branch is its lower bound, and stands with its parent.
+            let key = if at == 0 { &[][..] } else { key };
+            assert!(page.insert(at, cell.branch(StoredKey::new(key, None), child)));
+        }
+        let mut end = keys.last().unwrap().clone();
+        end.push(0xff);
+        // A parent with the page as its middle child.
+        let mut parent = [0; PAGE];
+        let parent = page_mut(&mut parent);
+        parent.init(4, 1, 2);
+        for (at, key) in [&[][..], &keys[0], &end].into_iter().enumerate() {
+            assert!(parent.insert(at, cell.branch(StoredKey::new(key, None), child)));
+        }
+        let between = parent.between(1, Between::default());
+        let load = |_: Run| Err::<&[u8], ()>(());
+        for key in &keys {
+            for key in [key.clone(), [key.as_slice(), &[0]].concat()] {
+                let plain = page.route(&key, Between::default(), &load).unwrap();
+                assert_eq!(page.route(&key, between, &load).unwrap(), plain);
+                assert_eq!(plain, keys.partition_point(|k| *k <= key) - 1);
+            }
+        }
+    }
+}

@@ -6,6 +6,7 @@ use super::layout::{
     BRANCH, BRANCH_HEAD, COUNTED, DIRTY, HEADER, KEY_INLINE_MAX, KEY_PREFIX, KEY_RUN, LEAF,
     LEAF_HEAD, LEVEL_MAX, PAGE, Page, PageBytes, VALUE_INLINE_MAX, VALUE_RUN, u16_at,
 };
+use super::search::Between;
 use rkyv::rancor::Failure;
 
 /// Checks the form of a page: every slot, cell and length lies inside it, so that reading it can
@@ -109,6 +110,8 @@ pub fn fuzz_page(bytes: &[u8]) {
         assert!(run.pages() > 0);
         Ok::<&[u8], ()>(b"the key of a run")
     };
+    // Whatever the neighbours are said to be, in whatever order the keys stand.
+    let between = page.between(page.count() / 2, Between::default());
     for index in 0..page.count() {
         let key = page.stored_key(index);
         assert!(page.cell(index).len() >= key.len());
@@ -117,10 +120,10 @@ pub fn fuzz_page(bytes: &[u8]) {
         if page.is_leaf() {
             let _ = page.stored_value(index);
             let _ = page.value_run(index);
-            let _ = page.find(key, &load);
+            let _ = page.find(key, between, &load);
         } else {
             let _ = page.child(index);
-            let _ = page.route(key, &load);
+            let _ = page.route(key, between, &load);
         }
     }
     let _ = page.counted();

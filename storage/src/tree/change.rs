@@ -6,8 +6,8 @@ use super::read::{child_page, key_of, root_page};
 use super::txn::is_dirty;
 use super::writer::Writer;
 use crate::page::{
-    BRANCH_HEAD, Child, DIRTY, HEADER, KEY_INLINE_MAX, LEVEL_MAX, PAGE, PageBytes, Root, Run,
-    StoredKey, as_bytes, page_mut, page_ref,
+    BRANCH_HEAD, Between, Child, DIRTY, HEADER, KEY_INLINE_MAX, LEVEL_MAX, PAGE, PageBytes, Root,
+    Run, StoredKey, as_bytes, page_mut, page_ref,
 };
 
 /// Bytes of cells and slots that a page can hold.
@@ -96,8 +96,10 @@ impl Writer {
             return Ok(Err(0));
         };
         let mut id = root.id & !DIRTY;
+        let mut between = Between::default();
         while !page.is_leaf() {
-            let slot = page.route(key, &load)?;
+            let slot = page.route(key, between, &load)?;
+            between = page.between(slot, between);
             let count = page.count();
             path.steps.push(Step { id, slot, count });
             id = page.child(slot).page();
@@ -105,7 +107,7 @@ impl Writer {
         }
         let count = page.count();
         path.steps.push(Step { id, slot: 0, count });
-        page.find(key, &load)
+        page.find(key, between, &load)
     }
 
     /// Makes every page of the path one of the open transaction.

@@ -51,7 +51,10 @@ impl Behind {
     fn flush(&mut self, file: &dyn PageFile) -> Result<(), TreeError> {
         if self.pages > 0 {
             self.pages = 0;
-            file.begin_sync(offset(self.span.start), offset(self.span.end - self.span.start))?;
+            file.begin_sync(
+                offset(self.span.start),
+                offset(self.span.end - self.span.start),
+            )?;
         }
         Ok(())
     }

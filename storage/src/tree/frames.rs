@@ -15,7 +15,7 @@
 
 use super::api::TreeError;
 use super::publish::Readers;
-use crate::disk::PageFile;
+use crate::disk::{Map, PageFile};
 use crate::page::{self, PAGE, Page, PageBytes, Run};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::collections::{BTreeMap, VecDeque};
@@ -133,6 +133,8 @@ impl Drop for Memory {
 /// What readers and the writer share.
 pub(super) struct Frames {
     file: Arc<dyn PageFile>,
+    /// Of `file`, at hand.
+    map: Map,
     table: Table,
     /// Pages that the file is known to have; reading the map below this cannot fault.
     file_pages: AtomicU64,
@@ -143,8 +145,11 @@ pub(super) struct Frames {
 impl Frames {
     pub(super) fn new(file: Arc<dyn PageFile>, file_pages: u64) -> Frames {
         let pages = file.map().reserve() / PAGE;
+        // SAFETY: it lives beside the file, which is dropped with it.
+        let map = unsafe { file.map().alias() };
         Frames {
             file,
+            map,
             table: Table::new(pages),
             file_pages: AtomicU64::new(file_pages),
             memory: Mutex::new(Vec::new()),
@@ -208,6 +213,8 @@ impl Frames {
     #[inline(always)]
     pub(super) unsafe fn page(&self, id: u64, crc: u32, level: u8) -> Result<&Page, TreeError> {
         let entry = self.entry(id)?;
+        // Most pages are read from the map. Its line is on the way while the entry is.
+        page::prefetch(self.map.hint(id * PAGE as u64));
         let at = entry.load(Ordering::Acquire);
         let page = if at.addr() > VERIFIED.addr() {
             // SAFETY: a frame is a whole page of initialised bytes; by rules 1 and 2 it is
@@ -228,7 +235,7 @@ impl Frames {
     fn mapped(&self, id: u64) -> &Page {
         // SAFETY: called only for pages below `file_pages`; by rule 3 nobody writes to them while
         // they can be reached.
-        let bytes = unsafe { self.file.map().bytes(id * PAGE as u64, PAGE) };
+        let bytes = unsafe { self.map.bytes(id * PAGE as u64, PAGE) };
         page::page_ref(bytes.try_into().expect("a page long"))
     }
 
@@ -267,7 +274,7 @@ impl Frames {
             return Err(corrupt(run.id, "a run pointer beyond the end of the file"));
         }
         // SAFETY: inside the file by the check above; rule 3.
-        let bytes = unsafe { self.file.map().bytes(run.id * PAGE as u64, len) };
+        let bytes = unsafe { self.map.bytes(run.id * PAGE as u64, len) };
         if at != VERIFIED {
             if crc32fast::hash(bytes) != run.crc {
                 return Err(corrupt(

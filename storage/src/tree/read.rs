@@ -3,7 +3,7 @@
 
 use super::api::{Interval, TreeError};
 use super::publish::Snapshot;
-use crate::page::{Page, Root, Run};
+use crate::page::{Between, Page, Root, Run};
 
 /// Where pages come from.
 pub(super) trait Source {
@@ -91,11 +91,13 @@ pub(super) fn get<'a>(
     let Some(mut page) = root_page(source, root)? else {
         return Ok(None);
     };
+    let mut between = Between::default();
     while !page.is_leaf() {
-        let index = page.route(key, &load)?;
+        let index = page.route(key, between, &load)?;
+        between = page.between(index, between);
         page = child_page(source, page, index)?;
     }
-    match page.find(key, &load)? {
+    match page.find(key, between, &load)? {
         Ok(index) => value_of(source, page, index).map(Some),
         Err(_) => Ok(None),
     }
@@ -132,19 +134,21 @@ fn touched(
     bounds: Bounds<'_>,
 ) -> Result<(usize, usize), TreeError> {
     let load = |run| source.run(run);
+    let anywhere = Between::default();
     if page.is_leaf() {
         let place = |key| {
-            page.find(key, &load)
+            page.find(key, anywhere, &load)
                 .map(|found| found.unwrap_or_else(|at| at))
         };
         let first = bounds.start.map_or(Ok(0), place)?;
         let last = bounds.end.map_or(Ok(page.count()), place)?;
         return Ok((first, last));
     }
-    let first = bounds.start.map_or(Ok(0), |key| page.route(key, &load))?;
+    let route = |key| page.route(key, anywhere, &load);
+    let first = bounds.start.map_or(Ok(0), route)?;
     let last = match bounds.end {
         None => page.count(),
-        Some(key) => page.route(key, &load)? + 1,
+        Some(key) => route(key)? + 1,
     };
     Ok((first, last))
 }
@@ -222,11 +226,13 @@ fn count_below(source: &impl Source, root: &Root, key: &[u8]) -> Result<u64, Tre
         return Ok(0);
     };
     let mut sum = 0u64;
+    let mut between = Between::default();
     while !page.is_leaf() {
-        let index = page.route(key, &load)?;
+        let index = page.route(key, between, &load)?;
         sum = sum.wrapping_add(page.counted_before(index));
+        between = page.between(index, between);
         page = child_page(source, page, index)?;
     }
-    let index = page.find(key, &load)?.unwrap_or_else(|at| at);
+    let index = page.find(key, between, &load)?.unwrap_or_else(|at| at);
     Ok(sum.wrapping_add(page.counted_before(index)))
 }
