@@ -465,7 +465,11 @@ fn start_executor(place: &Place, alone: bool, parts: SeatParts) -> Result<(), St
         .name(name)
         .io_memory(EXECUTOR_IO_BYTES)
         .preempt_timer(Duration::from_micros(limits::PREEMPT_US))
-        .spin_before_park(Duration::from_micros(if alone { limits::SPIN_US } else { 0 }))
+        .spin_before_park(Duration::from_micros(if alone {
+            limits::SPIN_US
+        } else {
+            0
+        }))
         .spawn(move || run_seat(parts))
         .map_err(|error| StartError::System {
             what: "an executor cannot be started",
