@@ -26,6 +26,9 @@ pub mod consensus;
 pub mod apply;
 
 #[cfg(feature = "server")]
+pub mod lease;
+
+#[cfg(feature = "server")]
 pub mod node;
 
 #[cfg(feature = "server")]

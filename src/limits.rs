@@ -31,6 +31,27 @@ pub const FRONTS_MAX: u16 = 128;
 
 /// The longest time, in seconds, that a lease is granted for, as in etcd.
 pub const LEASE_TTL_MAX_S: i64 = 9_000_000_000;
+/// The least and the most seconds of a lease that pass before what it has left is written down,
+/// and so about the most that a restart gives it on top; leases of the least or less simply begin
+/// anew.
+pub const LEASE_STEP_MIN_S: i64 = 60;
+/// See [`LEASE_STEP_MIN_S`].
+pub const LEASE_STEP_MAX_S: i64 = 300;
+/// After the order actor's loop was away for so long, renewals may wait in sockets.
+pub const LEASE_STALL_MS: u64 = 250;
+/// So long after a stall no lease is over.
+pub const LEASE_HOLD_MS: u64 = 500;
+/// And so long after that another stall changes nothing: a loop that stalls again and again must
+/// not keep leases alive.
+pub const LEASE_HOLD_PAUSE_MS: u64 = 2_000;
+/// Timers of leases looked at in one turn.
+pub const LEASE_TIMERS_PER_TURN: usize = 4_096;
+/// Leases whose end is on its way through the log.
+pub const LEASES_ENDING_MAX: usize = 512;
+/// Keys of ending leases that are deleted in one turn, and the keys of the last.
+pub const LEASE_KEYS_PER_TURN: u64 = 1_024;
+/// Leases whose time is written down in one turn.
+pub const LEASE_WRITES_PER_TURN: usize = 512;
 
 // --- Connections --------------------------------------------------------------------------
 

@@ -10,10 +10,12 @@ mod server;
 
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use quoin::api::{
-    CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, Error, PutRequest,
-    RangeRequest, Request, RequestOp, Response, SortOrder, SortTarget, TxnRequest,
+    CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, Error,
+    LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, Request, RequestOp,
+    Response, SortOrder, SortTarget, TxnRequest,
 };
 use quoin::client::{BlockingClient, Client, ClientError, ClientOptions};
 use server::Server;
@@ -130,6 +132,49 @@ macro_rules! all_calls {
         let leased = PutRequest { key: b"k", lease: 5, ..PutRequest::default() };
         let refused = $client.put_with(leased)$($call)*;
         assert!(matches!(refused, Err(ClientError::Refused(Error::LeaseNotFound))), "{refused:?}");
+
+        let lease = $client.lease_grant(0)$($call)*.expect("a grant").body;
+        assert!(lease.id > 0);
+        assert_eq!(lease.ttl, 2, "the least with the usual time-outs");
+        let other = LeaseGrantRequest { ttl: 500, id: 77 };
+        $client.lease_grant_with(other)$($call)*.expect("a grant");
+        let refused = $client.lease_grant_with(other)$($call)*;
+        assert!(matches!(refused, Err(ClientError::Refused(Error::LeaseExists))), "{refused:?}");
+        let listed = $client.leases()$($call)*.expect("a list").body;
+        assert_eq!(listed, [lease.id, 77]);
+        for (key, id) in [("on/a", lease.id), ("on/b", lease.id), ("on/c", 77)] {
+            let put = PutRequest { key: key.as_bytes(), lease: id, ..PutRequest::default() };
+            $client.put_with(put)$($call)*.expect("a write");
+        }
+        let ask = |id| LeaseTimeToLiveRequest { id, keys: true, ..Default::default() };
+        let left = $client.lease_time_to_live(ask(77))$($call)*.expect("an answer").body;
+        assert!((490..=500).contains(&left.ttl), "{}", left.ttl);
+        assert_eq!((left.granted_ttl, left.keys), (500, vec![b"on/c".to_vec()]));
+        let kept = $client.lease_keep_alive(lease.id)$($call)*.expect("an answer").body;
+        assert_eq!((kept.id, kept.ttl), (lease.id, 2));
+        let renewed = Instant::now();
+        let before = $client.ping()$($call)*.expect("a live server").revision;
+        let all = RangeRequest { key: b"on/", range_end: b"on0", ..RangeRequest::default() };
+        loop {
+            let answer = $client.range(all.clone())$($call)*.expect("a read");
+            let since = renewed.elapsed();
+            if answer.body.count == 1 {
+                assert!(since >= Duration::from_millis(1990), "early, after {since:?}");
+                assert_eq!(answer.header.revision, before + 1, "both keys in one revision");
+                break;
+            }
+            assert_eq!(answer.body.count, 3);
+            assert!(since < Duration::from_secs(20), "it never expires");
+            thread::sleep(Duration::from_millis(20));
+        }
+        let kept = $client.lease_keep_alive(lease.id)$($call)*.expect("an answer").body;
+        assert_eq!(kept.ttl, 0);
+        let gone = $client.lease_time_to_live(ask(lease.id))$($call)*.expect("an answer").body;
+        assert_eq!((gone.ttl, gone.granted_ttl), (-1, 0));
+        $client.lease_revoke(77)$($call)*.expect("a revocation");
+        let refused = $client.lease_revoke(77)$($call)*;
+        assert!(matches!(refused, Err(ClientError::Refused(Error::LeaseNotFound))), "{refused:?}");
+        assert_eq!($client.range(all)$($call)*.expect("a read").body.count, 0);
 
         let long = vec![7; 1 << 20];
         $client.put(&long, &long[..100_000])$($call)*.expect("keys may be long");

@@ -4,7 +4,7 @@ use super::Failure;
 use super::lease::{LeaseChange, note_changes};
 use super::store::{Store, StoreTxn};
 use super::write::{Outcome, execute};
-use crate::api::Request;
+use crate::api::{GrantedLease, Request};
 use quoin_storage::mvcc::lease::{self, LeaseRecord};
 use quoin_storage::mvcc::{self, Meta};
 
@@ -199,6 +199,27 @@ impl<S: Store, W: Copy> Applier<S, W> {
     /// Visits every lease there is.
     pub fn leases(&mut self, visit: &mut dyn FnMut(i64, LeaseRecord)) -> Result<(), Failure> {
         Ok(lease::all(&self.store.begin(), visit)?)
+    }
+
+    /// How many of these leases, at least one if there is one, have together no more than so many
+    /// keys.
+    pub fn leases_with_keys(
+        &mut self,
+        leases: &[GrantedLease],
+        keys_max: u64,
+    ) -> Result<usize, Failure> {
+        if leases.len() <= 1 {
+            return Ok(leases.len());
+        }
+        let txn = self.store.begin();
+        let mut keys = 0;
+        for (at, of) in leases.iter().enumerate() {
+            keys += lease::key_count(&txn, of.id)?;
+            if keys > keys_max {
+                return Ok(at.max(1));
+            }
+        }
+        Ok(leases.len())
     }
 
     /// Moves what has become of leases since the last call to the end of `into`, in order. To be

@@ -213,6 +213,84 @@ macro_rules! calls {
             }
         }
 
+        /// Makes a lease for so many seconds, with an id of the server's choice. The answer says
+        /// for how many seconds it was granted: the server has a least.
+        pub $($async)? fn lease_grant(
+            &self,
+            ttl: i64,
+        ) -> Result<Answer<$crate::api::LeaseGrantResponse>, ClientError> {
+            let grant = $crate::api::LeaseGrantRequest { ttl, id: 0 };
+            self.lease_grant_with(grant)$($await)*
+        }
+
+        /// Makes a lease, with options.
+        pub $($async)? fn lease_grant_with(
+            &self,
+            grant: $crate::api::LeaseGrantRequest,
+        ) -> Result<Answer<$crate::api::LeaseGrantResponse>, ClientError> {
+            let answer = self.request(&$crate::api::Request::LeaseGrant(grant))$($await)*?;
+            match answer.body {
+                $crate::api::Response::LeaseGrant(body) => {
+                    Ok(Answer { header: answer.header, body })
+                }
+                _ => Err(ClientError::WrongReply),
+            }
+        }
+
+        /// Ends a lease, and deletes every key that hangs on it.
+        pub $($async)? fn lease_revoke(
+            &self,
+            id: i64,
+        ) -> Result<$crate::api::Header, ClientError> {
+            let revoke = $crate::api::LeaseRevokeRequest { id };
+            let answer = self.request(&$crate::api::Request::LeaseRevoke(revoke))$($await)*?;
+            match answer.body {
+                $crate::api::Response::LeaseRevoke => Ok(answer.header),
+                _ => Err(ClientError::WrongReply),
+            }
+        }
+
+        /// Renews a lease, once. If it is gone, the answer's `ttl` is 0.
+        pub $($async)? fn lease_keep_alive(
+            &self,
+            id: i64,
+        ) -> Result<Answer<$crate::api::LeaseKeepAliveResponse>, ClientError> {
+            let renew = $crate::api::LeaseKeepAliveRequest { id };
+            let answer = self.request(&$crate::api::Request::LeaseKeepAlive(renew))$($await)*?;
+            match answer.body {
+                $crate::api::Response::LeaseKeepAlive(body) => {
+                    Ok(Answer { header: answer.header, body })
+                }
+                _ => Err(ClientError::WrongReply),
+            }
+        }
+
+        /// Asks how long a lease has left, and for its keys. If it is gone, the answer's `ttl`
+        /// is -1.
+        pub $($async)? fn lease_time_to_live(
+            &self,
+            ask: $crate::api::LeaseTimeToLiveRequest<'_>,
+        ) -> Result<Answer<$crate::api::LeaseTimeToLiveResponse>, ClientError> {
+            let answer = self.request(&$crate::api::Request::LeaseTimeToLive(ask))$($await)*?;
+            match answer.body {
+                $crate::api::Response::LeaseTimeToLive(body) => {
+                    Ok(Answer { header: answer.header, body })
+                }
+                _ => Err(ClientError::WrongReply),
+            }
+        }
+
+        /// The ids of all leases; the first expires first.
+        pub $($async)? fn leases(&self) -> Result<Answer<Vec<i64>>, ClientError> {
+            let answer = self.request(&$crate::api::Request::Leases)$($await)*?;
+            match answer.body {
+                $crate::api::Response::Leases(leases) => {
+                    Ok(Answer { header: answer.header, body: leases.ids })
+                }
+                _ => Err(ClientError::WrongReply),
+            }
+        }
+
         /// Asks whether the server is there.
         pub $($async)? fn ping(&self) -> Result<$crate::api::Header, ClientError> {
             let answer = self.send(Call::Ping)$($await)*?;

@@ -18,10 +18,13 @@ mod tests;
 
 use crate::api;
 use crate::limits;
-use crate::node::messages::{FrontId, FrontInput, Outcome, ProposalBatch, Reply};
+use crate::node::messages::{
+    FrontId, FrontInput, LeaseAnswers, LeaseAsks, Outcome, ProposalBatch, Reply,
+};
+use crate::propose::waiters::WaiterId;
 use crate::wire::{self, HelloStatus, ServerHello, Sniff};
 use connection::{Connection, Phase};
-use desk::Desk;
+use desk::{Desk, Waiter};
 use quoin_storage::tree::Reader;
 use slab::Slab;
 
@@ -183,6 +186,7 @@ impl Front {
                 }
             }
             FrontInput::ReadReady { token, ok } => self.serve_held_reads(token, ok, now_ns),
+            FrontInput::Leases(answers) => self.answer_about_leases(answers, now_ns),
             FrontInput::LocalReads(local) => self.desk.local_reads = local,
             FrontInput::Term { term, .. } => self.desk.header.raft_term = term,
         }
@@ -221,6 +225,58 @@ impl Front {
         }
         self.desk.output_bytes += connection.output.len() - before;
         self.desk.touch(connection, waiter.connection);
+    }
+
+    fn answer_about_leases(&mut self, answers: LeaseAnswers, now_ns: u64) {
+        let LeaseAnswers {
+            revision,
+            kept,
+            times,
+            lists,
+            mut deadlines,
+            refused,
+        } = answers;
+        for (waiter, id, ttl) in kept {
+            let kept = api::LeaseKeepAliveResponse { id, ttl };
+            self.settle(waiter, |desk, connection, waiter, _| {
+                desk.answer_keep_alive(connection, waiter, kept, revision, now_ns);
+            });
+        }
+        for (ask, ttl) in times {
+            self.settle(ask.waiter, |desk, connection, waiter, reader| {
+                desk.answer_time_to_live(connection, waiter, (&ask, ttl), reader, now_ns);
+            });
+        }
+        deadlines.sort_unstable();
+        let ids: Vec<i64> = deadlines.into_iter().map(|(_, id)| id).collect();
+        for waiter in lists {
+            self.settle(waiter, |desk, connection, waiter, _| {
+                desk.answer_leases(connection, waiter, &ids, revision, now_ns);
+            });
+        }
+        for waiter in refused {
+            self.settle(waiter, |desk, connection, waiter, _| {
+                let (id, error) = (waiter.connection, api::Error::NoLeader);
+                desk.refuse(connection, id, waiter.request, error, now_ns);
+            });
+        }
+    }
+
+    /// Answers one who waits, unless that is over: whoever timed out was answered then.
+    fn settle(
+        &mut self,
+        waiter: WaiterId,
+        answer: impl FnOnce(&mut Desk, &mut Connection, &Waiter, &Reader),
+    ) {
+        let Some(waiter) = self.desk.waiters.take(waiter) else {
+            return;
+        };
+        self.desk.request_bytes -= waiter.bytes;
+        if let Some(connection) = find(&mut self.connections, waiter.connection) {
+            self.desk
+                .answered(connection, waiter.connection, waiter.bytes);
+            answer(&mut self.desk, connection, &waiter, &self.reader);
+        }
     }
 
     fn serve_held_reads(&mut self, token: u64, ok: bool, now_ns: u64) {
@@ -266,6 +322,11 @@ impl Front {
     /// [`FrontInput::ReadReady`]; `None` if none did.
     pub fn take_barrier(&mut self) -> Option<u64> {
         self.desk.take_barrier()
+    }
+
+    /// What clients have asked about leases since the last call; `None` if nothing.
+    pub fn take_lease_asks(&mut self) -> Option<LeaseAsks> {
+        self.desk.take_lease_asks()
     }
 
     /// Whether a turn would find something to do.

@@ -21,6 +21,8 @@ pub enum OrderInput {
         /// Comes back in [`FrontInput::ReadReady`]; used once.
         token: u64,
     },
+    /// What a front's clients asked about leases in one turn.
+    Leases(LeaseAsks),
     /// Every append up to this number is durable.
     Appended {
         /// As given in [`OrderOutput::Append`].
@@ -86,6 +88,8 @@ pub enum FrontInput {
         /// `false`: leadership was lost; the reads fail.
         ok: bool,
     },
+    /// Answers about leases.
+    Leases(LeaseAnswers),
     /// Whether a linearizable read may be served from the published root with no barrier:
     /// true only for a sole voter that leads and has applied an entry of its own term.
     LocalReads(bool),
@@ -105,4 +109,55 @@ pub struct Reply {
     pub waiter: WaiterId,
     /// How it went.
     pub outcome: Outcome,
+}
+
+/// What the clients of one front asked about leases in one turn: none of it goes through the log.
+#[derive(Debug)]
+pub struct LeaseAsks {
+    /// Who asks.
+    pub front: FrontId,
+    /// Renewals: who waits, and the lease.
+    pub keep_alives: Vec<(WaiterId, i64)>,
+    /// How long leases have left.
+    pub times: Vec<LeaseTimeAsk>,
+    /// Which leases there are.
+    pub lists: Vec<WaiterId>,
+}
+
+/// A question how long a lease has left.
+#[derive(Debug)]
+pub struct LeaseTimeAsk {
+    /// Who waits.
+    pub waiter: WaiterId,
+    /// The lease.
+    pub id: i64,
+    /// The request, for the front to read again when it serves the rest of it.
+    pub body: Vec<u8>,
+}
+
+/// The answers to [`LeaseAsks`], as far as they are known, and to earlier ones that had to wait.
+#[derive(Debug, Default)]
+pub struct LeaseAnswers {
+    /// The store's revision before the renewals.
+    pub revision: i64,
+    /// Renewals: who waits, the lease, and its seconds; 0 if there is no such lease.
+    pub kept: Vec<(WaiterId, i64, i64)>,
+    /// The seconds that leases have left; -1 if there is no such lease.
+    pub times: Vec<(LeaseTimeAsk, i64)>,
+    /// Who waits for the list.
+    pub lists: Vec<WaiterId>,
+    /// The list, if anybody waits for it: when each lease is over, and its id.
+    pub deadlines: Vec<(u64, i64)>,
+    /// Who has asked in vain: this member does not lead.
+    pub refused: Vec<WaiterId>,
+}
+
+impl LeaseAnswers {
+    /// Nothing is answered.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+            && self.times.is_empty()
+            && self.lists.is_empty()
+            && self.refused.is_empty()
+    }
 }

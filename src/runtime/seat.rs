@@ -278,6 +278,9 @@ impl Seat {
         while let Some(batch) = front.take_batch() {
             self.to_order(OrderInput::Propose(batch), now_ns);
         }
+        if let Some(asks) = front.take_lease_asks() {
+            self.to_order(OrderInput::Leases(asks), now_ns);
+        }
         if let (Some(token), Some(id)) = (front.take_barrier(), self.front_id) {
             self.to_order(OrderInput::ReadBarrier { front: id, token }, now_ns);
         }

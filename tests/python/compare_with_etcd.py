@@ -156,7 +156,9 @@ class Requests:
         if kind < 0.6:
             ttl = self.random.choice([5000, 9_000_000_000, 9_000_000_001])
             return q.LeaseGrant(ttl, self.random.choice(LEASES))
-        if kind < 0.7:
+        if kind < 0.68:
+            return q.LeaseTimeToLive(self.random.choice([0, *LEASES]), keys=self.flag(0.7))
+        if kind < 0.75:
             self.fresh_lease += 1
             return q.LeaseGrant(self.random.randint(-1, 3), self.fresh_lease)
         return q.LeaseRevoke(self.random.choice([0, *LEASES]))
@@ -189,6 +191,8 @@ def for_etcd(request):
         return "lease/grant", {"TTL": str(request.ttl), "ID": str(request.id)}
     if isinstance(request, q.LeaseRevoke):
         return "lease/revoke", {"ID": str(request.id)}
+    if isinstance(request, q.LeaseTimeToLive):
+        return "lease/timetolive", {"ID": str(request.id), "keys": request.keys}
     path, body = kv_for_etcd(request)
     return f"kv/{path}", body
 
@@ -265,6 +269,12 @@ def determined(request, pairs):
     return ranks, sorted(pairs) if request.limit <= 0 else None
 
 
+def time_to_live(left, granted, keys):
+    """Runs take far less than the thousand seconds that are rounded away; etcd gives the keys in
+    no order."""
+    return left // -1000, granted, sorted(keys)
+
+
 def etcd_answer(request, answer):
     if isinstance(request, q.Range):
         pairs = [etcd_pair(pair) for pair in answer.get("kvs", [])]
@@ -281,6 +291,10 @@ def etcd_answer(request, answer):
         return int(answer["ID"]), int(answer["TTL"])
     if isinstance(request, q.LeaseRevoke):
         return "revoked"
+    if isinstance(request, q.LeaseTimeToLive):
+        left, granted = int(answer.get("TTL", 0)), int(answer.get("grantedTTL", 0))
+        keys = [base64.b64decode(key) for key in answer.get("keys", [])]
+        return time_to_live(left, granted, keys)
     succeeded = answer.get("succeeded", False)
     ops = request.success if succeeded else request.failure
     answers = [next(iter(answer.values())) for answer in answer.get("responses", [])]
@@ -302,6 +316,8 @@ def quoin_answer(request, answer):
         return answer.id, answer.ttl
     if isinstance(request, q.LeaseRevoke):
         return "revoked"
+    if isinstance(request, q.LeaseTimeToLive):
+        return time_to_live(answer.ttl, answer.granted_ttl, answer.keys)
     ops = request.success if answer.succeeded else request.failure
     assert len(ops) == len(answer.responses)
     pairs = zip(ops, answer.responses)

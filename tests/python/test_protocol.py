@@ -181,6 +181,26 @@ class LiveServer(unittest.TestCase):
             self.client.call(request)
         return caught.exception.message
 
+    def test_leases(self):
+        _, granted = self.client.call(LeaseGrant(500))
+        self.assertGreater(granted.id, 0)
+        self.assertEqual(granted.ttl, 500)
+        for key in (b"py/2", b"py/1", b"py/3"):
+            self.client.call(Put(key, lease=granted.id))
+        _, left = self.client.call(LeaseTimeToLive(granted.id, keys=True, limit=2))
+        self.assertEqual((left.granted_ttl, left.keys), (500, [b"py/1", b"py/2"]))
+        self.assertTrue(left.more and 490 <= left.ttl <= 500)
+        _, kept = self.client.call(LeaseKeepAlive(granted.id))
+        self.assertEqual(kept, granted)
+        self.assertIn(granted.id, self.client.call(Leases())[1].ids)
+        self.client.call(LeaseRevoke(granted.id))
+        self.assertEqual(self.client.call(Range(b"py/", b"py0"))[1].count, 0)
+        self.assertEqual(self.client.call(LeaseKeepAlive(granted.id))[1].ttl, 0)
+        _, left = self.client.call(LeaseTimeToLive(granted.id))
+        self.assertEqual((left.ttl, left.granted_ttl), (-1, 0))
+        message = "etcdserver: requested lease not found"
+        self.assertEqual(self.refused(LeaseRevoke(granted.id)), message)
+
     def test_put_and_range(self):
         first, plain = self.client.call(Put(b"py/a", b"1"))
         self.assertEqual(plain, PutReply(None))

@@ -18,6 +18,8 @@ mod node;
 
 mod rules;
 
+mod leases;
+
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -334,6 +334,7 @@ impl World {
             }
             FrontInput::Term { term, .. } => self.note(term),
             FrontInput::ReadReady { ok, .. } => assert!(ok),
+            FrontInput::Leases(answers) => panic!("nobody has asked: {answers:?}"),
         }
     }
 

@@ -1,6 +1,8 @@
 //! What a front's connections share: waiters, the batch, held reads, budgets, buffers.
 #![forbid(unsafe_code)]
 
+mod leases;
+
 mod requests;
 
 use super::connection::{Connection, ConnectionId, Phase};
@@ -48,6 +50,7 @@ pub(super) struct Desk {
     gathering: Vec<HeldRead>,
     barriers: Vec<(u64, Vec<HeldRead>)>,
     next_token: u64,
+    lease_asks: leases::Gathered,
     pub touched: Vec<ConnectionId>,
     resumable: Vec<ConnectionId>,
     pub notices: Vec<Notice>,
@@ -89,6 +92,7 @@ impl Desk {
             gathering: Vec::new(),
             barriers: Vec::new(),
             next_token: 1,
+            lease_asks: leases::Gathered::default(),
             touched: Vec::new(),
             resumable: Vec::new(),
             notices: Vec::new(),
@@ -228,6 +232,7 @@ impl Desk {
             || !self.batch.is_empty()
             || !self.full_batches.is_empty()
             || !self.gathering.is_empty()
+            || !self.lease_asks.is_empty()
     }
 
     pub fn forget(&mut self, connection: Connection) {

@@ -13,6 +13,7 @@ mod applying;
 mod checkpoints;
 mod config;
 mod flight;
+mod leases;
 mod store;
 
 pub use self::applying::Asker;
@@ -22,6 +23,7 @@ pub use self::store::Durable;
 use self::applying::Applying;
 use self::checkpoints::Checkpoints;
 use self::flight::Flights;
+use self::leases::Leases;
 use super::messages::{
     FrontId, FrontInput, OrderInput, OrderOutput, Outcome, ProposalBatch, Reply,
 };
@@ -93,6 +95,7 @@ pub struct Order<S: Durable> {
     applier: Applier<S, Asker>,
     applying: Applying,
     flights: Flights,
+    leases: Leases,
     reads: ReadBarriers,
     checkpoints: Checkpoints,
     /// The term in which this member leads and has proposed.
@@ -145,6 +148,7 @@ impl<S: Durable> Order<S> {
             core,
             handled,
             applying: Applying::new(member, config.boot),
+            leases: Leases::new(&config),
             flights: Flights::new(config.in_flight_bytes, config.in_flight_commands),
             reads: ReadBarriers::new(
                 member,
@@ -179,6 +183,10 @@ impl<S: Durable> Order<S> {
                 if !self.reads.push((front, token)) {
                     out.push(read_ready(front, token, false));
                 }
+            }
+            OrderInput::Leases(asks) => {
+                let revision = self.applier.meta().revision;
+                self.leases.ask(asks, revision, now_ns);
             }
             OrderInput::Appended { number } => self.core.persisted(number, &mut self.handled),
             OrderInput::LogFull(full) => self.log_full = full,
@@ -228,6 +236,7 @@ impl<S: Durable> Order<S> {
 
     fn work(&mut self, now_ns: u64, out: &mut Vec<OrderOutput>) -> Result<(), Fatal> {
         self.apply(now_ns)?;
+        self.keep_leases(now_ns)?;
         self.tell_fronts(out);
         self.send_replies(out);
         self.serve_reads(now_ns, out);
@@ -322,6 +331,7 @@ impl<S: Durable> Order<S> {
             // Nothing is proposed without leadership.
             return;
         }
+        self.leases.lose();
         let (replies, revision) = (&mut self.replies, self.applier.meta().revision);
         self.flights.lose_proposed(|flight| {
             refuse(replies, &flight, revision, Error::LeaderChanged);
@@ -357,6 +367,32 @@ impl<S: Durable> Order<S> {
         Ok(())
     }
 
+    /// Lets the leader's clock of leases go on, and proposes what follows.
+    fn keep_leases(&mut self, now_ns: u64) -> Result<(), Fatal> {
+        let leads = self.serves_alone();
+        self.leases
+            .follow(leads, &mut self.applier, now_ns)
+            .map_err(Fatal::Store)?;
+        if self.log_full || self.draining.is_some() {
+            return Ok(());
+        }
+        let upkeep = self.leases.upkeep(&mut self.applier, now_ns);
+        if let Some((batch, upkeep)) = upkeep.map_err(Fatal::Store)?
+            && self.core.propose([batch].into_iter()).is_err()
+        {
+            self.leases.put_back(upkeep);
+        }
+        Ok(())
+    }
+
+    /// Whether what this member has applied is all that was ever acknowledged: it is the sole
+    /// voter, leads, and has applied an entry of its own term.
+    fn serves_alone(&self) -> bool {
+        self.core.is_sole_voter()
+            && self.core.role() == Role::Leader
+            && self.applier.meta().applied_term == self.core.term()
+    }
+
     fn purge(&mut self, now_ns: u64) -> Result<(), Fatal> {
         match self
             .applying
@@ -372,12 +408,9 @@ impl<S: Durable> Order<S> {
     }
 
     fn tell_fronts(&mut self, out: &mut Vec<OrderOutput>) {
-        let meta = self.applier.meta();
         let term = self.core.term();
         let now = Told {
-            local_reads: self.core.is_sole_voter()
-                && self.core.role() == Role::Leader
-                && meta.applied_term == term,
+            local_reads: self.serves_alone(),
             term,
             has_leader: self.core.leader() != 0,
         };
@@ -412,6 +445,7 @@ impl<S: Durable> Order<S> {
                 ));
             }
         }
+        self.leases.send(out);
     }
 
     fn serve_reads(&mut self, now_ns: u64, out: &mut Vec<OrderOutput>) {
@@ -516,6 +550,9 @@ impl<S: Durable> Order<S> {
         let mut at_ns = self.last_tick_ns + self.config.tick_ns;
         if store.changed() && !store.checkpointing() {
             at_ns = at_ns.min(self.checkpoints.due_at());
+        }
+        if self.draining.is_none() && !self.log_full {
+            at_ns = at_ns.min(self.leases.next_ns());
         }
         if purging {
             at_ns = at_ns.min(self.purge_at_ns.max(now_ns));

@@ -65,7 +65,7 @@ impl Desk {
             (
                 Ok(()),
                 Request::LeaseKeepAlive(_) | Request::LeaseTimeToLive(_) | Request::Leases,
-            ) => Err(api::Error::Unimplemented),
+            ) => self.ask_about_leases(connection, id, frame, &request, now_ns),
             (Ok(()), request) => self.check_quota(request, frame.body.len()).and_then(|()| {
                 self.propose(connection, id, frame, wire::command_body(frame), now_ns)
             }),
@@ -186,7 +186,7 @@ impl Desk {
     }
 
     /// Tells the client, and the operator if need be, how a read went.
-    fn served(
+    pub(super) fn served(
         &mut self,
         connection: &mut Connection,
         id: ConnectionId,
@@ -204,7 +204,7 @@ impl Desk {
     }
 
     /// Remembers who waits for a request's answer.
-    fn wait(
+    pub(super) fn wait(
         &mut self,
         connection: &mut Connection,
         id: ConnectionId,

@@ -1,0 +1,210 @@
+//! Leases on the leader: its clock, the fronts' questions, and the commands of its own.
+
+use super::{Asker, OrderConfig};
+use crate::api::{GrantedLease, LeaseCheckpointRequest, LeaseExpireRequest, Request};
+use crate::apply::{Applier, Failure, LeaseChange, Store};
+use crate::lease::{Lessor, Upkeep};
+use crate::limits;
+use crate::node::messages::{FrontId, FrontInput, LeaseAnswers, LeaseAsks, OrderOutput};
+use crate::propose::command::{BatchBuilder, CommandKind};
+use crate::propose::waiters::WaiterId;
+use crate::wire;
+use bytes::Bytes;
+
+/// The number under which the order actor's own batches are built; no front has it.
+const OWN_FRONT: u16 = u16::MAX;
+const _: () = assert!(limits::FRONTS_MAX < OWN_FRONT);
+
+/// Who waits for a renewal.
+type Waiting = (FrontId, WaiterId);
+
+/// Everything about leases that the order actor keeps.
+#[derive(Debug)]
+pub(super) struct Leases {
+    /// While this member leads and has applied an entry of its own term.
+    lessor: Option<Lessor<Waiting>>,
+    /// Answers of this turn, by front.
+    answers: Vec<LeaseAnswers>,
+    changes: Vec<LeaseChange>,
+    batch: BatchBuilder,
+}
+
+impl Leases {
+    pub fn new(config: &OrderConfig) -> Leases {
+        Leases {
+            lessor: None,
+            answers: (0..config.fronts)
+                .map(|_| LeaseAnswers::default())
+                .collect(),
+            changes: Vec::new(),
+            batch: BatchBuilder::new(
+                config.core.member,
+                config.boot,
+                OWN_FRONT,
+                limits::BATCH_BYTES_MAX,
+                limits::BATCH_COMMANDS_MAX as u32,
+            ),
+        }
+    }
+
+    /// Answers what can be answered at once.
+    pub fn ask(&mut self, asks: LeaseAsks, revision: i64, now_ns: u64) {
+        let Some(answers) = self.answers.get_mut(usize::from(asks.front.0)) else {
+            return;
+        };
+        answers.revision = answers.revision.max(revision);
+        let Some(lessor) = &mut self.lessor else {
+            let times = asks.times.iter().map(|ask| ask.waiter);
+            let kept = asks.keep_alives.iter().map(|(waiter, _)| *waiter);
+            answers.refused.extend(kept.chain(times).chain(asks.lists));
+            return;
+        };
+        for (waiter, id) in asks.keep_alives {
+            if let Some(ttl) = lessor.keep_alive(id, (asks.front, waiter), now_ns) {
+                answers.kept.push((waiter, id, ttl));
+            }
+        }
+        for ask in asks.times {
+            let left = lessor.seconds_left(ask.id, now_ns).unwrap_or(-1);
+            answers.times.push((ask, left));
+        }
+        answers.lists.extend(asks.lists);
+    }
+
+    /// This member leads no more, or under another term: whoever waits has waited in vain.
+    pub fn lose(&mut self) {
+        let Some(mut lessor) = self.lessor.take() else {
+            return;
+        };
+        for (front, waiter) in lessor.give_up() {
+            if let Some(answers) = self.answers.get_mut(usize::from(front.0)) {
+                answers.refused.push(waiter);
+            }
+        }
+    }
+
+    /// Follows what was applied. If this member leads, and knows by now all that its predecessors
+    /// have decided, it begins or goes on with the clock.
+    pub fn follow<S: Store>(
+        &mut self,
+        leads: bool,
+        applier: &mut Applier<S, Asker>,
+        now_ns: u64,
+    ) -> Result<(), Failure> {
+        self.changes.clear();
+        applier.take_lease_changes(&mut self.changes);
+        if !leads {
+            self.lose();
+            return Ok(());
+        }
+        let Some(lessor) = &mut self.lessor else {
+            // What has changed in this turn is part of the state.
+            let mut lessor = Lessor::new(now_ns);
+            applier.leases(&mut |id, record| {
+                let granted_at = record.granted_at;
+                let lease = GrantedLease { id, granted_at };
+                lessor.add(lease, record.ttl, record.left(), now_ns);
+            })?;
+            self.lessor = Some(lessor);
+            return Ok(());
+        };
+        let (answers, revision) = (&mut self.answers, applier.meta().revision);
+        for change in self.changes.drain(..) {
+            let id = match change {
+                LeaseChange::Granted { lease, .. }
+                | LeaseChange::Expired(lease)
+                | LeaseChange::Written { lease, .. } => lease.id,
+                LeaseChange::Revoked { id } => id,
+            };
+            let answer = |(front, waiter): Waiting, ttl| {
+                if let Some(answers) = answers.get_mut(usize::from(front.0)) {
+                    answers.revision = answers.revision.max(revision);
+                    answers.kept.push((waiter, id, ttl));
+                }
+            };
+            match change {
+                LeaseChange::Granted { lease, ttl } => lessor.add(lease, ttl, ttl, now_ns),
+                LeaseChange::Revoked { id } => lessor.revoked(id, answer),
+                LeaseChange::Expired(lease) => lessor.expired(lease, answer),
+                LeaseChange::Written { lease, remaining } => {
+                    lessor.written(lease, remaining, now_ns, answer);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets time pass. Returns what is to be proposed, as a batch and as what it says, for
+    /// [`Leases::put_back`].
+    pub fn upkeep<S: Store>(
+        &mut self,
+        applier: &mut Applier<S, Asker>,
+        now_ns: u64,
+    ) -> Result<Option<(Bytes, Upkeep)>, Failure> {
+        let Some(lessor) = &mut self.lessor else {
+            return Ok(None);
+        };
+        lessor.look(now_ns);
+        let mut upkeep = lessor.take_upkeep();
+        let fits = applier.leases_with_keys(&upkeep.expire, limits::LEASE_KEYS_PER_TURN)?;
+        if fits < upkeep.expire.len() {
+            let expire = upkeep.expire.split_off(fits);
+            lessor.put_back(Upkeep {
+                expire,
+                write: Vec::new(),
+            });
+        }
+        if upkeep.is_empty() {
+            return Ok(None);
+        }
+        // Both commands are small: a few hundred leases, two dozen bytes each.
+        if !upkeep.write.is_empty() {
+            let leases = upkeep.write.clone();
+            let request = Request::LeaseCheckpoint(LeaseCheckpointRequest { leases });
+            self.add(&request);
+        }
+        if !upkeep.expire.is_empty() {
+            let leases = upkeep.expire.clone();
+            self.add(&Request::LeaseExpire(LeaseExpireRequest { leases }));
+        }
+        let built = self.batch.take().expect("a command was added");
+        Ok(Some((built.bytes, upkeep)))
+    }
+
+    fn add(&mut self, request: &Request<'_>) {
+        let mut body = Vec::new();
+        let kind = wire::encode_body(request, &mut body).expect("far shorter than a body may be");
+        let kind = CommandKind::from_wire(kind).expect("it is a command");
+        let pushed = self.batch.push(0, kind, &body);
+        assert!(pushed.is_ok(), "two small commands fit a batch");
+    }
+
+    /// What could not be proposed is for a later turn.
+    pub fn put_back(&mut self, upkeep: Upkeep) {
+        if let Some(lessor) = &mut self.lessor {
+            lessor.put_back(upkeep);
+        }
+    }
+
+    /// When the clock must be looked at.
+    pub fn next_ns(&self) -> u64 {
+        self.lessor.as_ref().map_or(u64::MAX, Lessor::next_ns)
+    }
+
+    /// Sends the answers of this turn.
+    pub fn send(&mut self, out: &mut Vec<OrderOutput>) {
+        for (front, slot) in self.answers.iter_mut().enumerate() {
+            if slot.is_empty() {
+                continue;
+            }
+            let mut answers = std::mem::take(slot);
+            if !answers.lists.is_empty()
+                && let Some(lessor) = &self.lessor
+            {
+                answers.deadlines = lessor.deadlines();
+            }
+            let front = FrontId(front as u16);
+            out.push(OrderOutput::Front(front, FrontInput::Leases(answers)));
+        }
+    }
+}

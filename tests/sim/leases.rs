@@ -1,0 +1,259 @@
+//! Leases on a whole node: ended on time and in one revision, over restarts.
+
+use super::node::Node;
+use super::rules::settings;
+use quoin::api::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest, Request};
+use quoin::node::messages::{
+    FrontId, FrontInput, LeaseAsks, LeaseTimeAsk, OrderInput, OrderOutput, Outcome, ProposalBatch,
+};
+use quoin::propose::command::{BatchBuilder, CommandKind};
+use quoin::propose::waiters::WaiterId;
+use quoin::wire;
+use quoin_storage::disk::sim::SimDisk;
+use quoin_storage::mvcc::{Horizon, View};
+use quoin_storage::tree::Interval;
+
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1000 * MS;
+
+/// A node, one front, and a clock.
+struct Bench {
+    disk: SimDisk,
+    node: Node,
+    boot: u64,
+    builder: BatchBuilder,
+    now_ns: u64,
+    kept: Vec<(i64, i64)>,
+    times: Vec<(i64, i64)>,
+    failed: usize,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let disk = SimDisk::new(1);
+        let (node, now_ns) = (Bench::start(&disk, 1, 0), 0);
+        let mut bench = Bench {
+            disk,
+            node,
+            boot: 1,
+            builder: BatchBuilder::new(1, 1, 0, usize::MAX, u32::MAX),
+            now_ns,
+            kept: Vec::new(),
+            times: Vec::new(),
+            failed: 0,
+        };
+        bench.settle();
+        bench
+    }
+
+    fn start(disk: &SimDisk, boot: u64, now_ns: u64) -> Node {
+        let mut settings = settings(boot);
+        settings.founding = boot == 1;
+        settings.in_flight_bytes = 1 << 20;
+        Node::start(disk, &settings, boot, now_ns).expect("the node starts")
+    }
+
+    /// The process is killed, or the power fails; after a while the node runs again.
+    fn restart(&mut self, power: bool, away_ns: u64) {
+        if power {
+            self.disk = self.disk.crash();
+        }
+        self.now_ns += away_ns;
+        self.boot += 1;
+        // Two nodes never hold one disk: the old one goes first.
+        let disk = SimDisk::new(9);
+        let idle = Bench::start(&disk, 1, self.now_ns);
+        drop(std::mem::replace(&mut self.node, idle));
+        self.node = Bench::start(&self.disk, self.boot, self.now_ns);
+        self.builder = BatchBuilder::new(1, self.boot, 0, usize::MAX, u32::MAX);
+        self.settle();
+    }
+
+    fn propose(&mut self, requests: &[Request<'_>]) {
+        for request in requests {
+            let mut body = Vec::new();
+            let kind = wire::encode_body(request, &mut body).expect("a small request");
+            let kind = CommandKind::from_wire(kind).expect("a write");
+            self.builder.push(1, kind, &body).expect("no bound is set");
+        }
+        let built = self.builder.take().expect("something was pushed");
+        self.node.send(OrderInput::Propose(ProposalBatch {
+            front: FrontId(0),
+            sequence: built.sequence,
+            count: built.count,
+            bytes: built.bytes,
+        }));
+        self.settle();
+    }
+
+    fn ask(&mut self, keep: &[i64], times: &[i64]) {
+        let time = |&id: &i64| LeaseTimeAsk {
+            waiter: WaiterId(1),
+            id,
+            body: Vec::new(),
+        };
+        self.node.send(OrderInput::Leases(LeaseAsks {
+            front: FrontId(0),
+            keep_alives: keep.iter().map(|id| (WaiterId(1), *id)).collect(),
+            times: times.iter().map(time).collect(),
+            lists: Vec::new(),
+        }));
+    }
+
+    /// Lets everything happen that can, without time passing.
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            let out = self.node.turn(self.now_ns).expect("nothing fails");
+            for output in out {
+                match output {
+                    OrderOutput::Front(_, FrontInput::Leases(answers)) => {
+                        assert!(answers.refused.is_empty());
+                        let kept = answers.kept.into_iter();
+                        self.kept.extend(kept.map(|(_, id, ttl)| (id, ttl)));
+                        let times = answers.times.into_iter();
+                        self.times.extend(times.map(|(ask, left)| (ask.id, left)));
+                    }
+                    OrderOutput::Front(_, FrontInput::Replies(replies)) => {
+                        let failed = replies
+                            .iter()
+                            .filter(|reply| matches!(reply.outcome, Outcome::Failed { .. }));
+                        self.failed += failed.count();
+                    }
+                    _ => {}
+                }
+            }
+            let mut busy = self.node.log_step(100).expect("nothing fails");
+            busy |= self.node.checkpoint_step().expect("nothing fails");
+            if !busy && !self.node.is_busy() {
+                return;
+            }
+        }
+        panic!("the node never comes to rest");
+    }
+
+    fn pass(&mut self, ns: u64) {
+        let until = self.now_ns + ns;
+        while self.now_ns < until {
+            self.now_ns = until.min(self.now_ns + 100 * MS);
+            self.settle();
+        }
+    }
+
+    /// The live keys, and the revision.
+    fn keys(&self) -> (Vec<String>, i64) {
+        let snapshot = self.node.reader.pin();
+        let horizon = Horizon::decode(snapshot.user()).expect("a horizon");
+        let mut keys = Vec::new();
+        let all = Interval {
+            start: b"",
+            end: None,
+        };
+        let view = View::new(&snapshot, horizon);
+        view.scan_at(all, 0, &mut |item| {
+            keys.push(String::from_utf8_lossy(item.key).into_owned());
+            Ok(true)
+        })
+        .expect("a sound tree");
+        (keys, horizon.revision)
+    }
+
+    fn left(&mut self, id: i64) -> i64 {
+        self.ask(&[], &[id]);
+        self.settle();
+        let (of, left) = self.times.pop().expect("an answer");
+        assert_eq!(of, id);
+        left
+    }
+
+    fn keep_alive(&mut self, id: i64) -> Option<i64> {
+        self.ask(&[id], &[]);
+        self.settle();
+        self.kept.pop().map(|(of, ttl)| {
+            assert_eq!(of, id);
+            ttl
+        })
+    }
+}
+
+fn grant(id: i64, ttl: i64) -> Request<'static> {
+    Request::LeaseGrant(LeaseGrantRequest { ttl, id })
+}
+
+fn put(key: &str, lease: i64) -> Request<'_> {
+    Request::Put(PutRequest {
+        key: key.as_bytes(),
+        lease,
+        ..PutRequest::default()
+    })
+}
+
+#[test]
+fn a_lease_ends_on_time_and_its_keys_in_one_revision() {
+    let mut bench = Bench::new();
+    bench.propose(&[grant(1, 5), put("b", 1), put("a", 1), put("c", 0)]);
+    assert_eq!((bench.failed, bench.keys().1), (0, 4));
+    bench.pass(3 * SECOND);
+    assert_eq!(bench.left(1), 2);
+    assert_eq!(bench.keep_alive(1), Some(5));
+    bench.pass(5 * SECOND - MS);
+    assert_eq!(bench.keys(), (vec!["a".into(), "b".into(), "c".into()], 4));
+    bench.pass(2 * MS);
+    assert_eq!(bench.keys(), (vec!["c".into()], 5));
+    assert_eq!(bench.left(1), -1);
+    assert_eq!(bench.keep_alive(1), Some(0));
+    bench.propose(&[
+        grant(2, 5),
+        Request::LeaseRevoke(LeaseRevokeRequest { id: 2 }),
+    ]);
+    bench.pass(10 * SECOND);
+    assert_eq!((bench.failed, bench.keys().1), (0, 5), "it had no keys");
+}
+
+#[test]
+fn short_leases_begin_anew_with_a_restart_and_long_ones_where_they_stood() {
+    for power in [false, true] {
+        let mut bench = Bench::new();
+        bench.propose(&[grant(1, 30), grant(2, 1000), put("a", 1), put("b", 2)]);
+        bench.pass(20 * SECOND);
+        bench.restart(power, 3600 * SECOND);
+        assert_eq!((bench.left(1), bench.left(2)), (30, 1000));
+        assert_eq!(
+            bench.keys().0,
+            ["a", "b"],
+            "time without a leader is no time"
+        );
+        bench.pass(31 * SECOND);
+        assert_eq!(bench.keys().0, ["b"]);
+        bench.pass(570 * SECOND);
+        bench.restart(power, SECOND);
+        // 601 seconds are over; 300 and 600 were written down.
+        assert_eq!(bench.left(2), 400);
+        // A renewal is not acknowledged before the log knows that it has all its time again.
+        assert_eq!(bench.keep_alive(2), Some(1000));
+        bench.restart(power, SECOND);
+        assert_eq!(bench.left(2), 1000);
+        bench.pass(1000 * SECOND - MS);
+        assert_eq!(bench.keys().0, ["b"]);
+        bench.pass(2 * MS);
+        assert_eq!(bench.keys().0, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn many_leases_end_together_a_ration_in_each_turn() {
+    let mut bench = Bench::new();
+    let names: Vec<_> = (0..3000).map(|n| format!("{n:05}")).collect();
+    for (chunk, keys) in names.chunks(1000).enumerate() {
+        let mut requests = Vec::new();
+        for (at, key) in keys.iter().enumerate() {
+            let id = 1 + (chunk * 1000 + at) as i64;
+            requests.push(grant(id, 2));
+            requests.push(put(key, id));
+        }
+        bench.propose(&requests);
+    }
+    let (keys, before) = bench.keys();
+    assert_eq!((bench.failed, keys.len()), (0, 3000));
+    bench.pass(3 * SECOND);
+    assert_eq!(bench.keys(), (Vec::new(), before + 3000), "one each");
+}
