@@ -7,6 +7,9 @@ pub mod wire;
 
 pub mod api;
 
+#[cfg(feature = "server")]
+pub mod etcd;
+
 #[cfg(feature = "client")]
 pub mod client;
 

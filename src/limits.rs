@@ -66,11 +66,28 @@ pub const REQUEST_BYTES_PER_FRONT: usize = 256 * MIB;
 /// Bytes of requests of one connection that wait for an answer; beyond it the connection is
 /// not read.
 pub const REQUEST_BYTES_PER_CONNECTION: usize = 16 * MIB;
+/// Streams of one HTTP/2 connection that may be open together; more have to wait.
+pub const STREAMS_PER_CONNECTION: u32 = 4_096;
+/// Bytes of one request's HTTP/2 headers.
+pub const HEADER_BYTES_MAX: u32 = 16 * KIB as u32;
+/// What a client may send on one HTTP/2 stream before the server has looked at it.
+pub const STREAM_WINDOW_BYTES: u32 = MIB as u32;
+/// The same for all streams of a connection.
+pub const CONNECTION_WINDOW_BYTES: u32 = 4 * MIB as u32;
+/// Small pieces in which it may send that, as bytes of overhead; see [`h2`].
+pub const SMALL_FRAMES_BUDGET: usize = 16 * MIB;
+/// What one HTTP/2 stream hands to the codec at a time.
+pub const STREAM_SEND_BYTES: usize = 256 * KIB;
+/// Bytes that wait for one HTTP/2 connection's socket; beyond it no more answers are taken.
+pub const SOCKET_OUTPUT_BYTES: usize = 256 * KIB;
 /// Bytes that one connection reads in one turn.
 pub const READ_BYTES_PER_TURN: usize = 64 * KIB;
 /// Answers of one connection that its client has not taken; beyond it no more of its requests
 /// are served until it reads.
 pub const OUTPUT_BYTES_PER_CONNECTION: usize = MIB;
+/// The same where a connection carries streams that are read at their own pace (HTTP/2): one
+/// that stands still must not hold up the others.
+pub const STREAMED_BYTES_PER_CONNECTION: usize = 64 * MIB;
 /// Answers of one front that clients have not taken; beyond it reads are refused.
 pub const OUTPUT_BYTES_PER_FRONT: usize = 512 * MIB;
 /// The largest single answer; a larger range must be read in pages.
@@ -178,6 +195,7 @@ const _: () = assert!(REQUEST_BYTES_PER_CONNECTION * 8 <= REQUEST_BYTES_PER_FRON
 // Otherwise a request of a legal size could wait for room that never comes.
 const _: () = assert!(REQUEST_BYTES_DEFAULT + REQUEST_OVERHEAD_BYTES < BATCH_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_DEFAULT < REQUEST_BYTES_PER_CONNECTION);
+const _: () = assert!(STREAMED_BYTES_PER_CONNECTION * 8 <= OUTPUT_BYTES_PER_FRONT);
 // One answer fits into the front's budget, so a lone client is never refused for size alone.
 const _: () = assert!(RESPONSE_BYTES_MAX < OUTPUT_BYTES_PER_FRONT);
 // Otherwise an answer of a legal size would never come.

@@ -9,6 +9,8 @@
 //! left (back-pressure); a request over the bounds of the whole front is refused.
 #![forbid(unsafe_code)]
 
+mod answer;
+
 mod connection;
 
 mod desk;
@@ -17,6 +19,7 @@ mod desk;
 mod tests;
 
 use crate::api;
+use crate::etcd::Method;
 use crate::limits;
 use crate::node::messages::{
     FrontId, FrontInput, LeaseAnswers, LeaseAsks, Outcome, ProposalBatch, Reply,
@@ -28,7 +31,8 @@ use desk::{Desk, Waiter};
 use quoin_storage::tree::Reader;
 use slab::Slab;
 
-pub use connection::ConnectionId;
+pub use answer::{Answer, Answers};
+pub use connection::{ConnectionId, HttpVersion};
 
 /// Who this front is, and its member's limits.
 #[derive(Debug, Clone)]
@@ -56,6 +60,9 @@ pub struct FrontConfig {
 pub enum Verdict {
     /// Keep it.
     Open,
+    /// The client speaks HTTP: take [`Front::take_greeting`], hand its calls to [`Front::call`],
+    /// and send what [`Front::take_answers`] gives.
+    Http(HttpVersion),
     /// All is said: close the sending half, and go on discarding what comes.
     Finish,
     /// Close it and call [`Front::disconnect`].
@@ -65,8 +72,8 @@ pub enum Verdict {
 /// Something an operator may want to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
-    /// A client spoke another protocol.
-    NotNative(Sniff),
+    /// A client spoke a protocol that is not served.
+    NotServed(Sniff),
     /// A client broke the protocol.
     Malformed(wire::Malformed),
     /// A client kept a deadline waiting; the text says which.
@@ -80,6 +87,7 @@ pub struct Front {
     connections: Slab<Connection>,
     reader: Reader,
     desk: Desk,
+    has_leader: bool,
     generation: u32,
     next_scan_ns: u64,
 }
@@ -91,6 +99,7 @@ impl Front {
             connections: Slab::new(),
             reader,
             desk: Desk::new(config, now_ns),
+            has_leader: false,
             generation: 0,
             next_scan_ns: now_ns,
         }
@@ -137,7 +146,7 @@ impl Front {
             return;
         };
         match connection.phase {
-            Phase::Closing => {}
+            Phase::Closing | Phase::Http(_) => {}
             Phase::Greeting => greet(desk, connection, id, reader, bytes, now_ns),
             Phase::Serving => desk.take_input(connection, id, reader, bytes, now_ns),
         }
@@ -158,6 +167,96 @@ impl Front {
             Some(connection) => !connection.input_over && !connection.held && !connection.is_full(),
             None => false,
         }
+    }
+
+    /// What a client that speaks HTTP has sent so far.
+    pub fn take_greeting(&mut self, id: ConnectionId) -> Vec<u8> {
+        match find(&mut self.connections, id) {
+            Some(connection) => {
+                self.desk.input_bytes -= connection.input.len();
+                std::mem::take(&mut connection.input)
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether the cluster has a leader, as far as this member knows.
+    pub fn has_leader(&self) -> bool {
+        self.has_leader
+    }
+
+    /// The longest message of a call.
+    pub fn message_bytes_max(&self) -> usize {
+        self.desk.message_bytes_max()
+    }
+
+    /// The oldest message of which a part has come, and not all, has begun at this time.
+    pub fn receives_since(&mut self, id: ConnectionId, since_ns: Option<u64>) {
+        if let Some(connection) = find(&mut self.connections, id)
+            && let Some(calls) = &mut connection.calls
+        {
+            calls.receives_since_ns = since_ns;
+        }
+    }
+
+    /// Whether calls of a connection have finished that [`Front::take_answers`] has not given.
+    pub fn has_answers(&self, id: ConnectionId) -> bool {
+        let calls = self
+            .get(id)
+            .and_then(|connection| connection.calls.as_ref());
+        calls.is_some_and(|calls| !calls.answers.is_empty())
+    }
+
+    /// Whether a connection that speaks HTTP may hand in calls now. Once the front is asked to
+    /// stop it may: they are refused.
+    pub fn takes_calls(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|connection| !connection.is_full())
+    }
+
+    /// Serves a call of etcd's API, which came on that stream of a connection; the answer will be
+    /// among [`Front::take_answers`]. Returns what it cost of a turn, see [`limits::TURN_COST`].
+    pub fn call(
+        &mut self,
+        id: ConnectionId,
+        stream: u64,
+        method: Method,
+        message: &[u8],
+        now_ns: u64,
+    ) -> usize {
+        let Front {
+            connections,
+            reader,
+            desk,
+            ..
+        } = self;
+        match find(connections, id) {
+            Some(connection) => desk.call(connection, id, stream, method, message, reader, now_ns),
+            None => 0,
+        }
+    }
+
+    /// Takes the finished calls of a connection. Their bytes count against it until
+    /// [`Front::wrote`] says that they have left. `into` must be empty.
+    pub fn take_answers(&mut self, id: ConnectionId, into: &mut Answers) {
+        if let Some(connection) = find(&mut self.connections, id)
+            && let Some(calls) = &mut connection.calls
+        {
+            connection.touched = false;
+            calls.taken += connection.output.len();
+            std::mem::swap(&mut calls.answers, &mut into.list);
+            std::mem::swap(&mut connection.output, &mut into.bytes);
+        }
+    }
+
+    /// Bytes of messages that a runtime keeps because they are not complete have grown or shrunk;
+    /// `false` if there is no room for more, and nothing is counted then.
+    pub fn keeps_input(&mut self, grown: usize, shrunk: usize) -> bool {
+        self.desk.input_bytes -= shrunk;
+        if grown > 0 && self.desk.input_bytes + grown > limits::INPUT_BYTES_PER_FRONT {
+            return false;
+        }
+        self.desk.input_bytes += grown;
+        true
     }
 
     /// The bytes to send.
@@ -188,7 +287,10 @@ impl Front {
             FrontInput::ReadReady { token, ok } => self.serve_held_reads(token, ok, now_ns),
             FrontInput::Leases(answers) => self.answer_about_leases(answers, now_ns),
             FrontInput::LocalReads(local) => self.desk.local_reads = local,
-            FrontInput::Term { term, .. } => self.desk.header.raft_term = term,
+            FrontInput::Term { term, has_leader } => {
+                self.desk.header.raft_term = term;
+                self.has_leader = has_leader;
+            }
         }
     }
 
@@ -209,18 +311,15 @@ impl Front {
         };
         self.desk
             .answered(connection, waiter.connection, waiter.bytes);
-        let before = connection.output.len();
         self.desk.ready_output(connection, now_ns);
-        let out = &mut connection.output;
+        let before = connection.output.len();
         match reply.outcome {
-            Outcome::Put { .. } => wire::encode_put_reply(&header, waiter.request, out),
+            Outcome::Put { .. } => answer::put(connection, &header, waiter.request),
             Outcome::Done { response, .. } => {
-                if wire::encode_response(&header, &response, waiter.request, out).is_err() {
-                    wire::encode_error(&header, api::Error::TooManyRequests, waiter.request, out);
-                }
+                answer::response(connection, &header, &response, waiter.request);
             }
             Outcome::Failed { error, .. } => {
-                wire::encode_error(&header, error, waiter.request, out);
+                answer::refusal(connection, &header, error, waiter.request);
             }
         }
         self.desk.output_bytes += connection.output.len() - before;
@@ -340,8 +439,10 @@ impl Front {
             connections, desk, ..
         } = self;
         for id in desk.touched.drain(..) {
-            if let Some(connection) = find(connections, id) {
-                connection.touched = false;
+            // Whoever was served in between is touched no more.
+            if let Some(connection) = find(connections, id)
+                && std::mem::take(&mut connection.touched)
+            {
                 into.push(id);
             }
         }
@@ -427,10 +528,19 @@ fn greet(
     match sniffed {
         Sniff::NeedMore => return,
         Sniff::Native => {}
+        Sniff::Http2 => {
+            // The runtime wants every byte from the first.
+            desk.input_bytes += bytes.len() - taken;
+            connection.input.extend_from_slice(&bytes[taken..]);
+            connection.calls = Some(Box::default());
+            connection.phase = Phase::Http(HttpVersion::Two);
+            desk.touch(connection, id);
+            return;
+        }
         other => {
             desk.say(connection, id, wire::refusal(other), now_ns);
             desk.end_input(connection, now_ns);
-            desk.notice(Notice::NotNative(other));
+            desk.notice(Notice::NotServed(other));
             return;
         }
     }

@@ -1,7 +1,7 @@
 //! The edges: executors, sockets, the log thread, the clock.
 //!
 //! Reading order: `server` puts everything together; `seat` is the loop of one executor, `socket`
-//! a connection's task beside it; `log_thread` and `checkpoint_thread` write.
+//! a connection's task beside it, and `http2` that of one that speaks gRPC; `log_thread` and `checkpoint_thread` write.
 
 pub mod flags;
 
@@ -18,6 +18,8 @@ pub mod placement;
 pub mod seat;
 
 pub mod socket;
+
+mod http2;
 
 pub mod listen;
 

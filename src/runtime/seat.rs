@@ -396,10 +396,8 @@ impl Seat {
 
 fn tell(notice: Notice) {
     match notice {
-        Notice::NotNative(sniff) => {
-            crate::log_warn!(
-                "a client that speaks {sniff:?} was refused: only the native protocol is served"
-            );
+        Notice::NotServed(sniff) => {
+            crate::log_warn!("a client that speaks {sniff:?} was refused: it is not served here");
         }
         Notice::Malformed(what) => crate::log_warn!("a client broke the protocol: {what}"),
         Notice::TooSlow(what) => crate::log_info!("a connection was closed: {what}"),

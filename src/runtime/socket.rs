@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::node::front::{ConnectionId, Front, Verdict};
+use crate::node::front::{ConnectionId, Front, HttpVersion, Verdict};
+use crate::runtime::http2;
 use crate::runtime::seat::Seat;
 use futures_io::{AsyncRead as _, AsyncWrite as _};
 use glommio::net::{AcceptedTcpStream, TcpStream};
@@ -26,61 +27,72 @@ pub fn open(seat: &Rc<Seat>, accepted: AcceptedTcpStream) {
         return;
     };
     let mut socket = Socket {
-        seat: Rc::clone(seat),
-        id,
+        place: Place {
+            seat: Rc::clone(seat),
+            id,
+        },
         stream,
         finished: false,
     };
     glommio::spawn_local(async move {
-        poll_fn(|cx| socket.poll(cx)).await;
+        match poll_fn(|cx| socket.poll(cx)).await {
+            Some(HttpVersion::Two) => http2::serve(socket.place, socket.stream).await,
+            None => {}
+        }
     })
     .detach();
 }
 
-struct Socket {
-    seat: Rc<Seat>,
-    id: ConnectionId,
-    stream: TcpStream,
-    /// The sending half is closed.
-    finished: bool,
+/// A connection's place at its seat, given up when dropped.
+pub struct Place {
+    /// The seat.
+    pub seat: Rc<Seat>,
+    /// The connection.
+    pub id: ConnectionId,
 }
 
-impl Drop for Socket {
+impl Drop for Place {
     fn drop(&mut self) {
         self.seat.close_socket(self.id);
     }
 }
 
+struct Socket {
+    place: Place,
+    stream: TcpStream,
+    /// The sending half is closed.
+    finished: bool,
+}
+
 impl Socket {
-    /// Runs until the connection is over.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.seat.register_socket(self.id, cx);
-        let seat = Rc::clone(&self.seat);
+    /// Runs until the connection is over, or turns out to speak HTTP.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<HttpVersion>> {
+        let (seat, id) = (Rc::clone(&self.place.seat), self.place.id);
+        seat.register_socket(id, cx);
         let Some(front) = &seat.front else {
-            return Poll::Ready(());
+            return Poll::Ready(None);
         };
         if self.send(cx, front).is_err() {
-            return Poll::Ready(());
+            return Poll::Ready(None);
         }
         loop {
-            match front.borrow().verdict(self.id) {
-                Verdict::Over => return Poll::Ready(()),
+            match front.borrow().verdict(id) {
+                Verdict::Over => return Poll::Ready(None),
+                Verdict::Http(version) => return Poll::Ready(Some(version)),
                 Verdict::Finish => self.finish(cx),
                 Verdict::Open => {}
             }
-            if !front.borrow().wants_input(self.id) {
+            if !front.borrow().wants_input(id) {
                 return Poll::Pending;
             }
             let mut scratch = seat.scratch.borrow_mut();
             match Pin::new(&mut self.stream).poll_read(cx, &mut scratch) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(0)) => front.borrow_mut().input_over(self.id),
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Ok(0)) => front.borrow_mut().input_over(id),
                 Poll::Ready(Ok(count)) => {
                     let now_ns = seat.clock.now_ns();
-                    front
-                        .borrow_mut()
-                        .received(self.id, &scratch[..count], now_ns);
+                    front.borrow_mut().received(id, &scratch[..count], now_ns);
                     seat.request_turn();
                     if count == scratch.len() {
                         // There is more; others come first.
@@ -97,7 +109,7 @@ impl Socket {
         loop {
             let sent = {
                 let front = front.borrow();
-                let output = front.output(self.id);
+                let output = front.output(self.place.id);
                 if output.is_empty() {
                     return Ok(());
                 }
@@ -107,10 +119,10 @@ impl Socket {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Ready(Ok(count)) => {
-                    let now_ns = self.seat.clock.now_ns();
-                    front.borrow_mut().wrote(self.id, count, now_ns);
+                    let now_ns = self.place.seat.clock.now_ns();
+                    front.borrow_mut().wrote(self.place.id, count, now_ns);
                     if front.borrow().has_work() {
-                        self.seat.request_turn();
+                        self.place.seat.request_turn();
                     }
                 }
             }

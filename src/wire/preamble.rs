@@ -68,22 +68,15 @@ pub fn refusal(sniff: Sniff) -> &'static [u8] {
         Sniff::Http1 => {
             b"HTTP/1.1 501 Not Implemented\r\n\
               content-type: text/plain\r\n\
-              content-length: 50\r\n\
+              content-length: 63\r\n\
               connection: close\r\n\r\n\
-              HTTP is not served here, only quoin's own protocol"
+              HTTP/1.1 is not served here, only gRPC and quoin's own protocol"
         }
-        Sniff::Http2 => HTTP2_REFUSAL,
         // A fatal alert: protocol_version.
         Sniff::Tls => &[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 70],
-        Sniff::Native | Sniff::NeedMore | Sniff::Unknown => b"",
+        Sniff::Native | Sniff::Http2 | Sniff::NeedMore | Sniff::Unknown => b"",
     }
 }
-
-/// Empty SETTINGS, then GOAWAY: no stream was served, code HTTP_1_1_REQUIRED.
-const HTTP2_REFUSAL: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
-      \0\0\x3c\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0d\
-      HTTP/2 is not served here, only quoin's own protocol";
-const _: () = assert!(HTTP2_REFUSAL.len() == 9 + 9 + 8 + 52);
 
 /// What the server tells a client on connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

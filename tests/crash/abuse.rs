@@ -62,13 +62,6 @@ fn other_protocols_are_told_that_they_are_not_served() {
         .expect("it is read");
     let answer = read_all(&mut http);
     assert!(answer.starts_with(b"HTTP/1.1 501 "), "{answer:?}");
-    let mut grpc = connect(&server);
-    grpc.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
-        .expect("it is read");
-    let answer = read_all(&mut grpc);
-    // A SETTINGS frame, then GOAWAY.
-    assert_eq!(answer.get(3), Some(&4), "{answer:?}");
-    assert_eq!(answer.get(12), Some(&7), "{answer:?}");
     let mut tls = connect(&server);
     tls.write_all(&[0x16, 0x03, 0x01, 0x00, 0x05, 1, 0, 0, 1, 0])
         .expect("it is read");

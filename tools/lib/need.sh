@@ -40,3 +40,45 @@ need_build_tools() {
 need_test_tools() {
     need_build_tools && need_packages python3=python3 protoc=protobuf-compiler
 }
+
+# go_program NAME VERSION PACKAGE MODULE: builds a program of etcd's into build/bin.
+# `go install` refuses these packages (their modules replace others), so each gets a module of
+# its own that requires it.
+go_program() {
+    local name=$1 version=$2 package=$3 module=$4
+    local work=build/peers/$name stamp="$package@$version"
+    if [ -x "build/bin/$name" ] && [ "$(cat "$work/built" 2>/dev/null)" = "$stamp" ]; then
+        return 0
+    fi
+    say "building $stamp" >&2
+    mkdir -p build/bin "$work"
+    printf 'module peers/%s\n\ngo 1.24\n\nrequire %s %s\n' "$name" "$module" "$version" \
+        >"$work/go.mod"
+    rm -f "$work/go.sum"
+    (cd "$work" && go build -mod=mod -buildvcs=false -o "../../bin/$name" "$package") \
+        >"$work/build.log" 2>&1 || {
+        tail -n 5 "$work/build.log" >&2
+        return 1
+    }
+    echo "$stamp" >"$work/built"
+}
+
+# go_client: builds tests/conformance/go, a program over etcd's own client, into build/bin.
+go_client() {
+    local work=build/peers/conformance source=tests/conformance/go/main.go
+    if [ -x build/bin/conformance ] && cmp -s "$source" "$work/main.go"; then
+        return 0
+    fi
+    say "building the client that compares answers with etcd's" >&2
+    mkdir -p build/bin "$work"
+    rm -f "$work/go.sum"
+    printf 'module peers/conformance\n\ngo 1.24\n\nrequire (\n%s\n%s\n)\n' \
+        "go.etcd.io/etcd/api/v3 v3.7.3" "go.etcd.io/etcd/client/v3 v3.7.3" >"$work/go.mod"
+    cp "$source" "$work/main.go"
+    (cd "$work" && go build -mod=mod -buildvcs=false -o ../../bin/conformance .) \
+        >"$work/build.log" 2>&1 || {
+        tail -n 5 "$work/build.log" >&2
+        rm -f "$work/main.go"
+        return 1
+    }
+}

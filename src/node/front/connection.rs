@@ -1,6 +1,7 @@
 //! What a front remembers of one connection: little, so that thousands may idle.
 #![forbid(unsafe_code)]
 
+use super::answer::Answer;
 use crate::limits;
 use crate::node::front::Verdict;
 
@@ -30,6 +31,13 @@ impl ConnectionId {
     }
 }
 
+/// A version of HTTP, which the runtime takes apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/2.
+    Two,
+}
+
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -37,8 +45,21 @@ pub(super) enum Phase {
     Greeting,
     /// Requests are served.
     Serving,
+    /// The runtime speaks this version of HTTP with the client, and hands in calls.
+    Http(HttpVersion),
     /// Nothing is served any more; what waits is still answered.
     Closing,
+}
+
+/// What a connection that speaks HTTP has besides.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    /// Finished calls whose messages lie in the connection's output.
+    pub answers: Vec<Answer>,
+    /// Bytes of messages that the runtime has taken and not yet sent.
+    pub taken: usize,
+    /// When the oldest message began of which a part has come, and not all.
+    pub receives_since_ns: Option<u64>,
 }
 
 /// One connection.
@@ -56,6 +77,8 @@ pub(super) struct Connection {
     pub resumable: bool,
     /// The client has closed its sending half.
     pub input_over: bool,
+    /// There if the connection speaks HTTP: the answers are then messages of etcd's API.
+    pub calls: Option<Box<Calls>>,
     /// To send; the first `sent` bytes are gone.
     pub output: Vec<u8>,
     pub sent: usize,
@@ -80,6 +103,7 @@ impl Connection {
             held: false,
             resumable: false,
             input_over: false,
+            calls: None,
             output: Vec::new(),
             sent: 0,
             output_since_ns: now_ns,
@@ -94,7 +118,26 @@ impl Connection {
     pub fn is_full(&self) -> bool {
         self.in_flight >= limits::REQUESTS_PER_CONNECTION
             || self.in_flight_bytes >= limits::REQUEST_BYTES_PER_CONNECTION
-            || self.output.len() - self.sent >= limits::OUTPUT_BYTES_PER_CONNECTION
+            || self.owed() >= self.owed_max()
+    }
+
+    fn owed_max(&self) -> usize {
+        match self.calls {
+            Some(_) => limits::STREAMED_BYTES_PER_CONNECTION,
+            None => limits::OUTPUT_BYTES_PER_CONNECTION,
+        }
+    }
+
+    /// Bytes of answers that have not left.
+    pub fn owed(&self) -> usize {
+        let taken = self.calls.as_ref().map_or(0, |calls| calls.taken);
+        self.output.len() - self.sent + taken
+    }
+
+    /// Nothing is left to be sent.
+    fn is_said(&self) -> bool {
+        let calls = self.calls.as_ref();
+        self.owed() == 0 && calls.is_none_or(|calls| calls.answers.is_empty())
     }
 
     pub fn unsent(&self) -> &[u8] {
@@ -119,7 +162,10 @@ impl Connection {
         if self.abandoned {
             return Verdict::Over;
         }
-        if self.in_flight > 0 || !self.unsent().is_empty() || self.held {
+        if let Phase::Http(version) = self.phase {
+            return Verdict::Http(version);
+        }
+        if self.in_flight > 0 || !self.is_said() || self.held {
             return Verdict::Open;
         }
         match (self.phase, self.input_over) {
@@ -136,7 +182,7 @@ impl Connection {
         }
         let waited =
             |since: u64, limit_ms: u64| now_ns.saturating_sub(since) > limit_ms * 1_000_000;
-        if !self.unsent().is_empty() {
+        if self.owed() > 0 {
             return waited(self.output_since_ns, limits::STALLED_READER_DEADLINE_MS)
                 .then_some("answers were not taken");
         }
@@ -152,6 +198,10 @@ impl Connection {
                 limits::CLOSE_DEADLINE_MS,
             )
             .then_some("the connection was not closed"),
+            Phase::Http(_) => {
+                let since = self.calls.as_ref()?.receives_since_ns?;
+                waited(since, limits::FRAME_DEADLINE_MS).then_some("a message was not completed")
+            }
             Phase::Serving | Phase::Closing => None,
         }
     }

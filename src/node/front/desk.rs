@@ -5,6 +5,7 @@ mod leases;
 
 mod requests;
 
+use super::answer;
 use super::connection::{Connection, ConnectionId, Phase};
 use super::{FrontConfig, Notice};
 use crate::api;
@@ -63,6 +64,8 @@ pub(super) struct Desk {
     /// Bytes of the store as last looked at, and of all that was proposed since.
     store_bytes: u64,
     scratch: RangeScratch,
+    /// The body of a command that came over another protocol.
+    body: Vec<u8>,
     pool: Vec<Vec<u8>>,
     chance: Chance,
 }
@@ -101,6 +104,7 @@ impl Desk {
             input_bytes: 0,
             store_bytes: 0,
             scratch: RangeScratch::default(),
+            body: Vec::new(),
             pool: Vec::new(),
             chance: Chance::new(config.seed.wrapping_add(u64::from(config.front.0))),
             config,
@@ -109,6 +113,10 @@ impl Desk {
 
     pub fn frame_bytes_max(&self) -> usize {
         frame_bytes_max(self.config.limits.request_bytes)
+    }
+
+    pub fn message_bytes_max(&self) -> usize {
+        self.config.limits.request_bytes + limits::REQUEST_OVERHEAD_BYTES
     }
 
     pub fn header_at(&mut self, revision: i64) -> api::Header {
@@ -137,11 +145,11 @@ impl Desk {
 
     /// Gives a connection that is about to answer a buffer, and its client time to take it.
     pub fn ready_output(&mut self, connection: &mut Connection, now_ns: u64) {
-        if connection.unsent().is_empty() {
+        if connection.owed() == 0 {
             connection.output_since_ns = now_ns;
-            if connection.output.capacity() == 0 {
-                connection.output = self.pool.pop().unwrap_or_default();
-            }
+        }
+        if connection.unsent().is_empty() && connection.output.capacity() == 0 {
+            connection.output = self.pool.pop().unwrap_or_default();
         }
     }
 
@@ -175,6 +183,14 @@ impl Desk {
         now_ns: u64,
     ) {
         let was_full = connection.is_full();
+        if let Some(calls) = &mut connection.calls {
+            assert!(count <= calls.taken, "{count} of {} sent", calls.taken);
+            calls.taken -= count;
+            connection.output_since_ns = now_ns;
+            self.output_bytes -= count;
+            self.may_resume(connection, id, was_full);
+            return;
+        }
         connection.sent += count;
         assert!(
             connection.sent <= connection.output.len(),
@@ -236,7 +252,8 @@ impl Desk {
     }
 
     pub fn forget(&mut self, connection: Connection) {
-        self.output_bytes -= connection.output.len();
+        let taken = connection.calls.as_ref().map_or(0, |calls| calls.taken);
+        self.output_bytes -= connection.output.len() + taken;
         self.input_bytes -= connection.input.len();
         self.recycle(connection.output);
         self.recycle(connection.input);
@@ -400,7 +417,7 @@ impl Desk {
     ) {
         self.ready_output(connection, now_ns);
         let before = connection.output.len();
-        wire::encode_error(&self.header, error, request, &mut connection.output);
+        answer::refusal(connection, &self.header, error, request);
         self.output_bytes += connection.output.len() - before;
         self.touch(connection, id);
     }

@@ -1,5 +1,7 @@
 //! The front alone: bytes in, bytes and batches out, on a clock that the test moves.
 
+mod calls;
+
 use super::{ConnectionId, Front, FrontConfig, Notice, Verdict};
 use crate::api::{
     DeleteRangeRequest, Error, PutRequest, RangeRequest, Request, RequestOp, TxnRequest,

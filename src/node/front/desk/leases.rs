@@ -2,7 +2,9 @@
 //! how long a lease has left; the rest of the answers is read here, from the published root.
 #![forbid(unsafe_code)]
 
+use super::super::answer;
 use super::super::connection::{Connection, ConnectionId};
+use super::requests::Ask;
 use super::{Desk, Turn, Waiter};
 use crate::api::{
     self, LeaseKeepAliveResponse, LeaseTimeToLiveResponse, LeasesResponse, Request, Response,
@@ -10,7 +12,7 @@ use crate::api::{
 use crate::apply;
 use crate::limits;
 use crate::node::messages::{FrontId, LeaseAsks, LeaseTimeAsk};
-use crate::wire::{self, Frame, Kind};
+use crate::wire::{self, Kind};
 use quoin_storage::tree::Reader;
 
 /// What is for the next message.
@@ -40,18 +42,22 @@ impl Desk {
         &mut self,
         connection: &mut Connection,
         id: ConnectionId,
-        frame: &Frame<'_>,
+        ask: &Ask<'_>,
         request: &Request<'_>,
         now_ns: u64,
     ) -> Result<(), api::Error> {
-        let waiter = self.wait(connection, id, frame, now_ns)?;
+        let mut body = Vec::new();
+        if let Request::LeaseTimeToLive(_) = request {
+            ask.copy_body(request, &mut body)?;
+        }
+        let waiter = self.wait(connection, id, ask, now_ns)?;
         let asks = self.lease_asks.asks(self.config.front);
         match request {
             Request::LeaseKeepAlive(renew) => asks.keep_alives.push((waiter, renew.id)),
-            Request::LeaseTimeToLive(ask) => asks.times.push(LeaseTimeAsk {
+            Request::LeaseTimeToLive(lease) => asks.times.push(LeaseTimeAsk {
                 waiter,
-                id: ask.id,
-                body: frame.body.to_vec(),
+                id: lease.id,
+                body,
             }),
             _ => asks.lists.push(waiter),
         }
@@ -154,10 +160,7 @@ impl Desk {
         let header = self.header_at(revision);
         self.ready_output(connection, now_ns);
         let before = connection.output.len();
-        let out = &mut connection.output;
-        if wire::encode_response(&header, response, waiter.request, out).is_err() {
-            wire::encode_error(&header, api::Error::TooManyRequests, waiter.request, out);
-        }
+        answer::response(connection, &header, response, waiter.request);
         self.output_bytes += connection.output.len() - before;
         self.touch(connection, waiter.connection);
     }

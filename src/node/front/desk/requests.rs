@@ -1,17 +1,42 @@
 //! Requests: admitted, served from a snapshot, held for their barrier, or proposed.
 #![forbid(unsafe_code)]
 
+use super::super::answer::{self, RangeWriter};
 use super::super::{Notice, connection::Connection, connection::ConnectionId};
 use super::{Desk, HeldRead, Turn, Waiter};
 use crate::api::{self, KvSink, Request};
 use crate::apply::{self, validate};
+use crate::etcd::{self, Method};
 use crate::limits;
 use crate::node::messages::ProposalBatch;
 use crate::propose::command::CommandKind;
 use crate::propose::waiters::WaiterId;
-use crate::wire::{self, Frame, Kind, RangeEncoder};
+use crate::wire::{self, Frame, Kind};
 use quoin_storage::mvcc::Meta;
 use quoin_storage::tree::Reader;
+
+/// What stands around a request.
+pub(super) struct Ask<'a> {
+    /// The client's own number for it.
+    number: u64,
+    /// What it counts against the budgets.
+    bytes: usize,
+    /// Its body as the log carries it, if it came so.
+    body: Option<&'a [u8]>,
+}
+
+impl Ask<'_> {
+    /// Writes its body as the log carries it.
+    pub fn copy_body(&self, request: &Request<'_>, into: &mut Vec<u8>) -> Result<(), api::Error> {
+        match self.body {
+            Some(body) => into.extend_from_slice(body),
+            None => {
+                wire::encode_body(request, into).map_err(|_| api::Error::RequestTooLarge)?;
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Desk {
     pub(super) fn request(
@@ -39,39 +64,112 @@ impl Desk {
                 return;
             }
         };
-        let admitted = validate::admit(&request, &self.config.limits);
-        let refused = match (admitted, &request) {
+        let ask = Ask {
+            number: frame.id,
+            bytes: frame.body.len(),
+            body: Some(wire::command_body(frame)),
+        };
+        self.serve_request(connection, id, &ask, &request, turn);
+    }
+
+    /// Serves a call of etcd's API; returns what it cost of a turn.
+    #[expect(clippy::too_many_arguments, reason = "a call is all of them")]
+    pub fn call(
+        &mut self,
+        connection: &mut Connection,
+        id: ConnectionId,
+        stream: u64,
+        method: Method,
+        message: &[u8],
+        reader: &Reader,
+        now_ns: u64,
+    ) -> usize {
+        let mut turn = Turn {
+            reader,
+            pinned: None,
+            cost: 1 + message.len() / 4096,
+            now_ns,
+        };
+        if self.stopping {
+            self.refuse(connection, id, stream, api::Error::Stopped, now_ns);
+            return turn.cost;
+        }
+        let decoded = match etcd::decode(method, message) {
+            Ok(decoded) => decoded,
+            Err(refused) => {
+                self.ready_output(connection, now_ns);
+                answer::close(connection, stream, Some(refused.into()));
+                self.touch(connection, id);
+                return turn.cost;
+            }
+        };
+        // Among several flaws etcd names the one that it meets first.
+        let flaw =
+            decoded.flaw.map(
+                |flaw| match validate::admit(&decoded.request, &self.config.limits) {
+                    Err(error @ api::Error::TooManyOps) => error,
+                    Err(error @ api::Error::EmptyKey) if flaw == api::Error::InvalidSortOption => {
+                        error
+                    }
+                    _ => flaw,
+                },
+            );
+        if let Some(error) = flaw {
+            self.refuse(connection, id, stream, error, now_ns);
+            return turn.cost;
+        }
+        let ask = Ask {
+            number: stream,
+            bytes: message.len(),
+            body: None,
+        };
+        self.serve_request(connection, id, &ask, &decoded.request, &mut turn);
+        turn.cost
+    }
+
+    fn serve_request(
+        &mut self,
+        connection: &mut Connection,
+        id: ConnectionId,
+        ask: &Ask<'_>,
+        request: &Request<'_>,
+        turn: &mut Turn<'_>,
+    ) {
+        let now_ns = turn.now_ns;
+        let admitted = validate::admit(request, &self.config.limits);
+        let refused = match (admitted, request) {
             (Err(error), _) => Err(error),
             (Ok(()), Request::Range(range)) if self.local_reads || range.serializable => {
-                self.range(connection, id, frame.id, range, turn);
+                self.range(connection, id, ask.number, range, turn);
                 Ok(())
             }
             (Ok(()), Request::Txn(txn))
                 if apply::is_read_only(txn)
                     && (self.local_reads || apply::is_serializable(txn)) =>
             {
-                self.read_txn(connection, id, frame.id, txn, turn);
+                self.read_txn(connection, id, ask.number, txn, turn);
                 Ok(())
             }
-            (Ok(()), Request::Range(_)) => self.hold(connection, id, frame, now_ns),
+            (Ok(()), Request::Range(_)) => self.hold(connection, id, ask, request, now_ns),
             (Ok(()), Request::Txn(txn)) if apply::is_read_only(txn) => {
-                self.hold(connection, id, frame, now_ns)
+                self.hold(connection, id, ask, request, now_ns)
             }
             (Ok(()), Request::LeaseGrant(grant)) => {
-                let body = self.settle_grant(grant);
-                self.check_quota(&request, body.len())
-                    .and_then(|()| self.propose(connection, id, frame, &body, now_ns))
+                let settled = Request::LeaseGrant(self.settle_grant(grant));
+                let ask = Ask { body: None, ..*ask };
+                self.check_quota(&settled, ask.bytes)
+                    .and_then(|()| self.propose(connection, id, &ask, &settled, now_ns))
             }
             (
                 Ok(()),
                 Request::LeaseKeepAlive(_) | Request::LeaseTimeToLive(_) | Request::Leases,
-            ) => self.ask_about_leases(connection, id, frame, &request, now_ns),
-            (Ok(()), request) => self.check_quota(request, frame.body.len()).and_then(|()| {
-                self.propose(connection, id, frame, wire::command_body(frame), now_ns)
-            }),
+            ) => self.ask_about_leases(connection, id, ask, request, now_ns),
+            (Ok(()), _) => self
+                .check_quota(request, ask.bytes)
+                .and_then(|()| self.propose(connection, id, ask, request, now_ns)),
         };
         if let Err(error) = refused {
-            self.refuse(connection, id, frame.id, error, now_ns);
+            self.refuse(connection, id, ask.number, error, now_ns);
         }
     }
 
@@ -116,38 +214,36 @@ impl Desk {
         self.ready_output(connection, turn.now_ns);
         let before = connection.output.len();
         let room = limits::OUTPUT_BYTES_PER_FRONT.saturating_sub(self.output_bytes);
-        let mut encoder = RangeEncoder::new(
-            &mut connection.output,
-            &mut self.scratch,
-            request,
-            room.min(limits::RESPONSE_BYTES_MAX),
-        );
-        let read = turn.view().map_err(apply::Failure::from).and_then(|view| {
-            let summary = apply::range(&view, range, &mut encoder)?;
-            Ok((view.horizon().revision, summary))
-        });
-        let served = match read {
-            Ok((revision, summary)) => {
-                turn.cost += encoder.body_bytes() / 256;
-                self.header.revision = self.header.revision.max(revision);
+        let bytes_max = room.min(limits::RESPONSE_BYTES_MAX);
+        let (header, scratch) = (&mut self.header, &mut self.scratch);
+        let served = match turn.view() {
+            Ok(view) => {
+                let revision = view.horizon().revision;
+                header.revision = header.revision.max(revision);
                 let header = api::Header {
                     revision,
-                    ..self.header
+                    ..*header
                 };
-                encoder
-                    .finish(&header, summary)
-                    .map_err(|_| api::Error::TooManyRequests)
+                let mut writer = RangeWriter::new(connection, scratch, &header, request, bytes_max);
+                match apply::range(&view, range, &mut writer) {
+                    Ok(summary) => {
+                        let bytes = writer.bytes();
+                        let finished = writer.finish(&header, summary);
+                        turn.cost += bytes / 256;
+                        finished.map_err(|_| api::Error::TooManyRequests)
+                    }
+                    // Too long for what is free now is not too long for ever.
+                    Err(_) if writer.full() && room < limits::RESPONSE_BYTES_MAX => {
+                        Err(api::Error::TooManyRequests)
+                    }
+                    Err(failure) => Err(failure.to_api()),
+                }
             }
-            Err(failure) => {
-                // Too long for what is free now is not too long for ever.
-                let short = encoder.full() && room < limits::RESPONSE_BYTES_MAX;
-                drop(encoder);
-                Err(match short {
-                    true => api::Error::TooManyRequests,
-                    false => failure.to_api(),
-                })
-            }
+            Err(error) => Err(apply::Failure::from(error).to_api()),
         };
+        if served.is_ok() {
+            answer::close(connection, request, None);
+        }
         self.output_bytes += connection.output.len() - before;
         self.touch(connection, id);
         self.served(connection, id, request, served, turn.now_ns);
@@ -173,8 +269,8 @@ impl Desk {
             Ok((revision, response)) => {
                 let header = self.header_at(revision);
                 let response = api::Response::Txn(response);
-                wire::encode_response(&header, &response, request, &mut connection.output)
-                    .map_err(|_| api::Error::TooManyRequests)
+                answer::response(connection, &header, &response, request);
+                Ok(())
             }
             Err(failure) => Err(failure.to_api()),
         };
@@ -208,17 +304,17 @@ impl Desk {
         &mut self,
         connection: &mut Connection,
         id: ConnectionId,
-        frame: &Frame<'_>,
+        ask: &Ask<'_>,
         now_ns: u64,
     ) -> Result<WaiterId, api::Error> {
-        let bytes = frame.body.len();
+        let bytes = ask.bytes;
         if self.request_bytes + bytes > limits::REQUEST_BYTES_PER_FRONT {
             return Err(api::Error::TooManyRequests);
         }
         let deadline = now_ns + limits::REQUEST_DEADLINE_MS * 1_000_000;
         let waiter = Waiter {
             connection: id,
-            request: frame.id,
+            request: ask.number,
             bytes,
         };
         let waiter = self
@@ -256,37 +352,49 @@ impl Desk {
         Ok(())
     }
 
-    /// The body of the command for a grant: what the client has left open, and what is for the
-    /// server to say, is settled before the log, so that all members grant the same.
-    fn settle_grant(&mut self, grant: &api::LeaseGrantRequest) -> Vec<u8> {
+    /// The command for a grant: what the client has left open, and what is for the server to say,
+    /// is settled before the log, so that all members grant the same.
+    fn settle_grant(&mut self, grant: &api::LeaseGrantRequest) -> api::LeaseGrantRequest {
         let mut settled = *grant;
         settled.ttl = grant.ttl.max(self.config.limits.lease_ttl_min);
         while settled.id == 0 {
             settled.id = (self.chance.next_u64() >> 1) as i64;
         }
-        let mut body = Vec::new();
-        let encoded = wire::encode_body(&Request::LeaseGrant(settled), &mut body);
-        assert!(encoded.is_ok(), "two numbers fit a body");
-        body
+        settled
     }
 
     fn propose(
         &mut self,
         connection: &mut Connection,
         id: ConnectionId,
-        frame: &Frame<'_>,
-        body: &[u8],
+        ask: &Ask<'_>,
+        request: &Request<'_>,
         now_ns: u64,
     ) -> Result<(), api::Error> {
-        let kind = CommandKind::from_wire(frame.kind).ok_or(api::Error::Unimplemented)?;
-        let waiter = self.wait(connection, id, frame, now_ns)?;
-        if self.batch.push(waiter.0, kind, body).is_err() {
-            let full = self.close_batch();
-            self.full_batches.extend(full);
-            let pushed = self.batch.push(waiter.0, kind, body);
-            assert!(pushed.is_ok(), "an empty batch takes any command");
+        let kind = CommandKind::from_wire(wire::request_kind(request));
+        let kind = kind.ok_or(api::Error::Unimplemented)?;
+        let mut encoded = std::mem::take(&mut self.body);
+        let body = match ask.body {
+            Some(body) => body,
+            None => {
+                encoded.clear();
+                wire::encode_body(request, &mut encoded)
+                    .map_err(|_| api::Error::RequestTooLarge)?;
+                &encoded[..]
+            }
+        };
+        let proposed = self.wait(connection, id, ask, now_ns).map(|waiter| {
+            if self.batch.push(waiter.0, kind, body).is_err() {
+                let full = self.close_batch();
+                self.full_batches.extend(full);
+                let pushed = self.batch.push(waiter.0, kind, body);
+                assert!(pushed.is_ok(), "an empty batch takes any command");
+            }
+        });
+        if encoded.capacity() <= limits::POOLED_BUFFER_BYTES {
+            self.body = encoded;
         }
-        Ok(())
+        proposed
     }
 
     fn close_batch(&mut self) -> Option<ProposalBatch> {
@@ -312,15 +420,15 @@ impl Desk {
         &mut self,
         connection: &mut Connection,
         id: ConnectionId,
-        frame: &Frame<'_>,
+        ask: &Ask<'_>,
+        request: &Request<'_>,
         now_ns: u64,
     ) -> Result<(), api::Error> {
-        let waiter = self.wait(connection, id, frame, now_ns)?;
-        self.gathering.push(HeldRead {
-            waiter,
-            kind: frame.kind,
-            body: frame.body.to_vec(),
-        });
+        let mut body = Vec::new();
+        ask.copy_body(request, &mut body)?;
+        let kind = wire::request_kind(request);
+        let waiter = self.wait(connection, id, ask, now_ns)?;
+        self.gathering.push(HeldRead { waiter, kind, body });
         Ok(())
     }
 

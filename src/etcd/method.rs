@@ -1,0 +1,194 @@
+//! The calls by their names.
+#![forbid(unsafe_code)]
+
+use super::status::{Code, Status};
+
+/// A call that is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// `etcdserverpb.KV/Range`
+    Range,
+    /// `etcdserverpb.KV/Put`
+    Put,
+    /// `etcdserverpb.KV/DeleteRange`
+    DeleteRange,
+    /// `etcdserverpb.KV/Txn`
+    Txn,
+    /// `etcdserverpb.KV/Compact`
+    Compact,
+    /// `etcdserverpb.Lease/LeaseGrant`
+    LeaseGrant,
+    /// `etcdserverpb.Lease/LeaseRevoke`
+    LeaseRevoke,
+    /// `etcdserverpb.Lease/LeaseTimeToLive`
+    LeaseTimeToLive,
+    /// `etcdserverpb.Lease/LeaseLeases`
+    LeaseLeases,
+}
+
+impl Method {
+    /// Every call.
+    pub const ALL: [Method; 9] = [
+        Method::Range,
+        Method::Put,
+        Method::DeleteRange,
+        Method::Txn,
+        Method::Compact,
+        Method::LeaseGrant,
+        Method::LeaseRevoke,
+        Method::LeaseTimeToLive,
+        Method::LeaseLeases,
+    ];
+}
+
+/// A service: its name, the calls that are served, and those of etcd that are not.
+type Service = (
+    &'static str,
+    &'static [(&'static str, Method)],
+    &'static [&'static str],
+);
+
+const SERVICES: &[Service] = &[
+    (
+        "etcdserverpb.KV",
+        &[
+            ("Range", Method::Range),
+            ("Put", Method::Put),
+            ("DeleteRange", Method::DeleteRange),
+            ("Txn", Method::Txn),
+            ("Compact", Method::Compact),
+        ],
+        &["RangeStream"],
+    ),
+    ("etcdserverpb.Watch", &[], &["Watch"]),
+    (
+        "etcdserverpb.Lease",
+        &[
+            ("LeaseGrant", Method::LeaseGrant),
+            ("LeaseRevoke", Method::LeaseRevoke),
+            ("LeaseTimeToLive", Method::LeaseTimeToLive),
+            ("LeaseLeases", Method::LeaseLeases),
+        ],
+        &["LeaseKeepAlive"],
+    ),
+    (
+        "etcdserverpb.Cluster",
+        &[],
+        &[
+            "MemberAdd",
+            "MemberRemove",
+            "MemberUpdate",
+            "MemberList",
+            "MemberPromote",
+        ],
+    ),
+    (
+        "etcdserverpb.Maintenance",
+        &[],
+        &[
+            "Alarm",
+            "Status",
+            "Defragment",
+            "Hash",
+            "HashKV",
+            "Snapshot",
+            "MoveLeader",
+            "Downgrade",
+        ],
+    ),
+    (
+        "etcdserverpb.Auth",
+        &[],
+        &[
+            "AuthEnable",
+            "AuthDisable",
+            "AuthStatus",
+            "Authenticate",
+            "UserAdd",
+            "UserGet",
+            "UserList",
+            "UserDelete",
+            "UserChangePassword",
+            "UserGrantRole",
+            "UserRevokeRole",
+            "RoleAdd",
+            "RoleGet",
+            "RoleList",
+            "RoleDelete",
+            "RoleGrantPermission",
+            "RoleRevokePermission",
+        ],
+    ),
+    ("v3lockpb.Lock", &[], &["Lock", "Unlock"]),
+    (
+        "v3electionpb.Election",
+        &[],
+        &["Campaign", "Proclaim", "Leader", "Observe", "Resign"],
+    ),
+];
+
+impl Method {
+    /// Finds a call by the path of its HTTP/2 request, `/service/method`.
+    pub fn from_path(path: &str) -> Result<Method, Status> {
+        let unimplemented = |text: String| Status::new(Code::Unimplemented, text);
+        let parts = path
+            .strip_prefix('/')
+            .and_then(|path| path.rsplit_once('/'));
+        let Some((service, method)) = parts else {
+            return Err(unimplemented(format!("malformed method name: {path:?}")));
+        };
+        let Some((_, served, known)) = SERVICES.iter().find(|(name, ..)| *name == service) else {
+            return Err(unimplemented(format!("unknown service {service}")));
+        };
+        match served.iter().find(|(name, _)| *name == method) {
+            Some((_, found)) => Ok(*found),
+            None if known.contains(&method) => Err(unimplemented(format!(
+                "this version of quoin does not serve {service}/{method}"
+            ))),
+            None => Err(unimplemented(format!(
+                "unknown method {method} for service {service}"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_told_apart() {
+        assert_eq!(Method::from_path("/etcdserverpb.KV/Put"), Ok(Method::Put));
+        for (path, text) in [
+            (
+                "/etcdserverpb.KV/Get",
+                "unknown method Get for service etcdserverpb.KV",
+            ),
+            ("/etcd.KV/Put", "unknown service etcd.KV"),
+            ("/Put", "malformed method name: \"/Put\""),
+            ("", "malformed method name: \"\""),
+            (
+                "/v3lockpb.Lock/Lock",
+                "this version of quoin does not serve v3lockpb.Lock/Lock",
+            ),
+        ] {
+            let refused = Method::from_path(path).unwrap_err();
+            assert_eq!(
+                (refused.code, &*refused.message),
+                (Code::Unimplemented, text)
+            );
+        }
+    }
+
+    #[test]
+    fn no_name_is_listed_twice() {
+        for (service, served, known) in SERVICES {
+            let mut names: Vec<&str> = served.iter().map(|(name, _)| *name).collect();
+            names.extend(*known);
+            let all = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), all, "{service}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! etcd's v3 API: protobuf messages and gRPC's framing, as conversions to and from `api`. No
+//! sockets, no clocks, no store.
+//!
+//! Reading order: `pb` is protobuf's wire format, `message` gRPC's framing, `status` how calls
+//! fail, `method` which calls there are; `request` reads requests in place, `reply` writes answers.
+//! The numbers of the fields are facts of etcd's protocol (`rpc.proto`, `kv.proto`).
+
+pub mod pb;
+
+pub mod message;
+
+mod status;
+
+mod method;
+
+mod request;
+
+mod reply;
+
+pub mod fuzz;
+
+#[cfg(test)]
+mod tests;
+
+pub use method::Method;
+pub use reply::{RangeEncoder, TooLong, encode_put_response, encode_response};
+pub use request::{Decoded, Refused, decode};
+pub use status::{Code, Status, code_of};

@@ -1,0 +1,207 @@
+//! One stream: a call on its way in, and its answer on its way out.
+
+#![forbid(unsafe_code)]
+
+use crate::etcd::message::{self, Parsed};
+use crate::etcd::{Code, Method, Status};
+use bytes::{Buf as _, Bytes};
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode, request};
+use std::task::{Context, Poll};
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// What a request's headers ask for.
+pub enum Asked {
+    /// A call that is served.
+    Call(Method),
+    /// Not a call of gRPC.
+    NotGrpc(StatusCode),
+}
+
+/// Reads a request's headers.
+pub fn read_head(head: &request::Parts, has_leader: bool) -> Result<Asked, Status> {
+    if head.method != http::Method::POST {
+        return Ok(Asked::NotGrpc(StatusCode::METHOD_NOT_ALLOWED));
+    }
+    let header = |name: &str| head.headers.get(name).map(HeaderValue::as_bytes);
+    let grpc = header("content-type").and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    if !grpc.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';'))) {
+        return Ok(Asked::NotGrpc(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    let method = Method::from_path(head.uri.path())?;
+    if let Some(encoding) = header("grpc-encoding")
+        && encoding != b"identity"
+    {
+        let name = String::from_utf8_lossy(encoding);
+        return Err(Status::new(
+            Code::Unimplemented,
+            format!("grpc: Decompressor is not installed for grpc-encoding {name:?}"),
+        ));
+    }
+    if header("client-api-version").is_some_and(|version| std::str::from_utf8(version).is_err()) {
+        return Err(Status::new(
+            Code::InvalidArgument,
+            "etcdserver: invalid client api version",
+        ));
+    }
+    if !has_leader && header("hasleader") == Some(b"true") {
+        return Err(crate::api::Error::NoLeader.into());
+    }
+    Ok(Asked::Call(method))
+}
+
+/// A message on its way in.
+pub struct Incoming {
+    body: RecvStream,
+    /// What has come of a message that is not complete.
+    pub buffer: Vec<u8>,
+    /// When it began.
+    pub since_ns: u64,
+}
+
+/// What has come of a message.
+pub enum Received {
+    /// All of it: the bytes, and how many of them are the prefix.
+    Whole(Bytes),
+    /// More is to come.
+    Part,
+    /// Something that is answered with this.
+    Refused(Status),
+    /// The client has given up.
+    Gone,
+}
+
+impl Incoming {
+    /// A message of which nothing has been read.
+    pub fn new(body: RecvStream, now_ns: u64) -> Incoming {
+        Incoming {
+            body,
+            buffer: Vec::new(),
+            since_ns: now_ns,
+        }
+    }
+
+    /// Reads what has come.
+    pub fn poll(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Received {
+        loop {
+            let chunk = match self.body.poll_data(cx) {
+                Poll::Pending => return Received::Part,
+                Poll::Ready(Some(Ok(chunk))) => chunk,
+                Poll::Ready(Some(Err(_))) => return Received::Gone,
+                Poll::Ready(None) => {
+                    return Received::Refused(Status::new(
+                        Code::Internal,
+                        "the request ended before its message was complete",
+                    ));
+                }
+            };
+            // Looked at at once: the client may send as much again. What is kept is counted.
+            let _ = self.body.flow_control().release_capacity(chunk.len());
+            if self.buffer.is_empty() {
+                match message::parse(&chunk, bytes_max) {
+                    Ok(Parsed::Message { message, .. }) => {
+                        return Received::Whole(chunk.slice_ref(message));
+                    }
+                    Ok(Parsed::NeedMore { .. }) => self.buffer.extend_from_slice(&chunk),
+                    Err(status) => return Received::Refused(status),
+                }
+                continue;
+            }
+            self.buffer.extend_from_slice(&chunk);
+            match message::parse(&self.buffer, bytes_max) {
+                Ok(Parsed::Message { consumed, .. }) => {
+                    let mut whole = Bytes::from(std::mem::take(&mut self.buffer));
+                    whole.truncate(consumed);
+                    whole.advance(message::PREFIX_BYTES);
+                    return Received::Whole(whole);
+                }
+                Ok(Parsed::NeedMore { .. }) => {}
+                Err(status) => return Received::Refused(status),
+            }
+        }
+    }
+}
+
+/// Refuses a call, or says that it is none: headers alone. What fails here fails because the
+/// client is gone.
+pub fn refuse(respond: &mut SendResponse<Bytes>, status: &Status) {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, GRPC);
+    headers.insert(GRPC_STATUS, HeaderValue::from(status.code as u16));
+    if let Ok(text) = HeaderValue::try_from(status.percent_encoded()) {
+        headers.insert(GRPC_MESSAGE, text);
+    }
+    let _ = respond.send_response(response, true);
+}
+
+/// Answers a request that is no call.
+pub fn refuse_plainly(respond: &mut SendResponse<Bytes>, code: StatusCode) {
+    let mut response = Response::new(());
+    *response.status_mut() = code;
+    let _ = respond.send_response(response, true);
+}
+
+/// A message on its way out.
+pub struct Outgoing {
+    stream: SendStream<Bytes>,
+    rest: Bytes,
+}
+
+/// How far a message is.
+pub enum Sent {
+    /// All of it, and the trailers, are with the codec, or the client is gone.
+    All,
+    /// The client must take some of it first.
+    Part,
+}
+
+impl Outgoing {
+    /// Begins to answer a call; `None` if the client is gone.
+    pub fn begin(respond: &mut SendResponse<Bytes>, message: Bytes) -> Option<Outgoing> {
+        let mut response = Response::new(());
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        let stream = respond.send_response(response, false).ok()?;
+        Some(Outgoing {
+            stream,
+            rest: message,
+        })
+    }
+
+    /// Hands on what the client's windows allow; `given` counts the bytes.
+    pub fn poll(&mut self, cx: &mut Context<'_>, given: &mut usize) -> Sent {
+        self.stream.reserve_capacity(self.rest.len());
+        while !self.rest.is_empty() {
+            let room = self.stream.capacity().min(self.rest.len());
+            if room == 0 {
+                match self.stream.poll_capacity(cx) {
+                    Poll::Pending => return Sent::Part,
+                    Poll::Ready(Some(Ok(_))) => continue,
+                    Poll::Ready(Some(Err(_)) | None) => return self.give_up(given),
+                }
+            }
+            let piece = self.rest.split_to(room);
+            *given += piece.len();
+            if self.stream.send_data(piece, false).is_err() {
+                return self.give_up(given);
+            }
+        }
+        let mut trailers = HeaderMap::with_capacity(2);
+        trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+        trailers.insert(GRPC_MESSAGE, HeaderValue::from_static(""));
+        let _ = self.stream.send_trailers(trailers);
+        Sent::All
+    }
+
+    /// Nobody will take the rest.
+    pub fn give_up(&mut self, given: &mut usize) -> Sent {
+        *given += self.rest.len();
+        self.rest = Bytes::new();
+        Sent::All
+    }
+}

@@ -1,0 +1,22 @@
+//! etcd's API over a real server: through etcd's own clients, and through bare HTTP/2.
+
+#[allow(
+    dead_code,
+    reason = "shared with the crash tests, which use more of it"
+)]
+#[path = "../crash/server.rs"]
+mod server;
+
+mod clients;
+
+mod http2;
+
+mod raw;
+
+use server::Server;
+
+fn start() -> (Server, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&dir.path().join("data"));
+    (server, dir)
+}
