@@ -12,6 +12,12 @@ pub use lease::{
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
 };
 
+mod watch;
+
+pub use watch::{
+    Event, EventKind, OwnedEvent, WatchCreate, WatchRefusal, WatchRequest, WatchResponse,
+};
+
 /// A request as a front hands it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'a> {

@@ -32,6 +32,9 @@ pub mod apply;
 pub mod lease;
 
 #[cfg(feature = "server")]
+pub mod watch;
+
+#[cfg(feature = "server")]
 pub mod node;
 
 #[cfg(feature = "server")]

@@ -117,6 +117,44 @@ pub const POOLED_BUFFERS: usize = 128;
 /// See [`POOLED_BUFFERS`].
 pub const POOLED_BUFFER_BYTES: usize = 64 * KIB;
 
+// --- Watches ------------------------------------------------------------------------------
+
+/// Watches of one front; beyond it new ones are refused.
+pub const WATCHES_PER_FRONT: usize = 4 << 20;
+/// Watches of one connection; beyond it new ones are refused.
+pub const WATCHES_PER_CONNECTION: usize = 1 << 20;
+/// Watch streams of one connection; beyond it new ones are refused.
+pub const WATCH_STREAMS_PER_CONNECTION: usize = 1_024;
+/// Bytes of the keys that one front watches, those of equal watches counted once.
+pub const WATCH_KEY_BYTES_PER_FRONT: usize = 256 * MIB;
+/// Events that one turn reads for watches that are up to date, and as many for those that lag.
+pub const WATCH_EVENTS_PER_TURN: usize = 2_048;
+/// Bytes of keys and values after which a read of events ends with its revision.
+pub const WATCH_BYTES_PER_TURN: usize = 512 * KIB;
+/// What a read for laggards costs at least, in events.
+pub const WATCH_SCAN_COST: usize = 16;
+/// Laggards of one stream that share a read.
+pub const WATCH_LAGGARDS_PER_SCAN: usize = 128;
+/// The most events of one revision that are told; more end the watches that want them.
+pub const WATCH_REVISION_EVENTS_MAX: usize = 1 << 20;
+/// Bytes that a client has not taken from which on its watches stop, until it has.
+pub const WATCH_OUTPUT_PER_CONNECTION: usize = 256 * KIB;
+/// The same for all clients of a front.
+pub const WATCH_OUTPUT_PER_FRONT: usize = 256 * MIB;
+/// As long as clients have not taken fewer bytes than this in all, one that watches and takes
+/// nothing is not closed for it.
+pub const WATCH_STALLED_BYTES_PER_FRONT: usize = 64 * MIB;
+/// How long the purge of a compaction waits for live watches to be told what it removes.
+pub const WATCH_PURGE_WAIT_MS: u64 = 1_000;
+/// Default of `--watch-progress-notify-interval`, as in etcd.
+pub const WATCH_PROGRESS_MS_DEFAULT: u64 = 600_000;
+/// The smallest `--watch-progress-notify-interval`, as in etcd.
+pub const WATCH_PROGRESS_MS_FLOOR: u64 = 100;
+
+// Watches stop before requests of the same connection, and of the front, are kept waiting.
+const _: () = assert!(WATCH_OUTPUT_PER_CONNECTION < OUTPUT_BYTES_PER_CONNECTION);
+const _: () = assert!(WATCH_OUTPUT_PER_FRONT < OUTPUT_BYTES_PER_FRONT);
+
 // --- Between cores ------------------------------------------------------------------------
 
 /// Commands in one log entry.

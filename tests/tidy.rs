@@ -18,6 +18,7 @@ const MAY_USE: &Directions = &[
     ("consensus", &["limits", "chance", "propose"]),
     ("apply", &["wire", "api", "limits", "propose"]),
     ("lease", &["api", "limits"]),
+    ("watch", &["api", "limits", "chance"]),
     (
         "node",
         &[
@@ -30,6 +31,7 @@ const MAY_USE: &Directions = &[
             "consensus",
             "apply",
             "lease",
+            "watch",
         ],
     ),
     (
@@ -77,6 +79,7 @@ const PURE: &[&str] = &[
     "src/propose/",
     "src/consensus/",
     "src/apply/",
+    "src/watch/",
     "src/lease/",
     "src/node/",
     "storage/src/log/",

@@ -28,7 +28,7 @@
 
 use std::fmt;
 
-use crate::api::{Header, Request};
+use crate::api::{Header, Request, WatchRequest};
 use crate::wire::{
     self, Decoded, FRAME_HEADER_BYTES, FrameDecoder, HelloStatus, Malformed, Reply,
     SERVER_PREAMBLE_BYTES, ServerHello, Unencodable,
@@ -278,6 +278,12 @@ impl Connection {
         self.in_flight += 1;
     }
 
+    /// Encodes a request of a watch stream, whose id must not be 0 nor that of a request in flight.
+    /// What the stream says comes as replies with that id, and does not count as in flight.
+    pub fn watch(&mut self, request: &WatchRequest<'_>, stream: u64) -> Result<(), Unencodable> {
+        wire::encode_watch(request, stream, &mut self.out)
+    }
+
     /// Bytes that wait to be sent.
     #[inline]
     pub fn to_send(&self) -> &[u8] {
@@ -318,7 +324,7 @@ impl Connection {
     #[inline]
     pub fn next_reply(&mut self) -> Result<Option<RawReply<'_>>, Fault> {
         let reply = self.receiver.next_reply()?;
-        if reply.is_some() {
+        if reply.as_ref().is_some_and(|reply| !reply.body.is_watch()) {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
         Ok(reply)

@@ -15,6 +15,8 @@ mod connection;
 
 mod desk;
 
+mod watching;
+
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +35,7 @@ use slab::Slab;
 
 pub use answer::{Answer, Answers};
 pub use connection::{ConnectionId, HttpVersion};
+pub use watching::Watching;
 
 /// Who this front is, and its member's limits.
 #[derive(Debug, Clone)]
@@ -49,7 +52,10 @@ pub struct FrontConfig {
     pub limits: crate::apply::validate::Limits,
     /// The size of the store from which on writes that add to it are refused.
     pub quota_bytes: Option<u64>,
-    /// Chance for this run of the member: the ids of leases that clients leave open.
+    /// How often a quiet watch that asked for it is told its progress.
+    pub watch_progress_ns: u64,
+    /// Chance for this run of the member: the ids of leases that clients leave open, and the
+    /// times at which watches are told their progress.
     pub seed: u64,
     /// The product's version, for whoever asks.
     pub version: &'static str,
@@ -291,6 +297,7 @@ impl Front {
                 self.desk.header.raft_term = term;
                 self.has_leader = has_leader;
             }
+            FrontInput::Published => self.published(),
         }
     }
 
@@ -465,6 +472,7 @@ impl Front {
 
     /// Looks at the deadlines.
     pub fn tick(&mut self, now_ns: u64) {
+        self.tick_watches(now_ns);
         let Front {
             connections,
             reader,
@@ -483,8 +491,12 @@ impl Front {
             return;
         }
         self.next_scan_ns = now_ns + limits::DEADLINE_SCAN_MS * 1_000_000;
+        // Memory is what a client that takes nothing costs, and as long as there is enough it is
+        // left alone if it watches, as in etcd.
+        let patient = desk.output_bytes < limits::WATCH_STALLED_BYTES_PER_FRONT;
         for (slot, connection) in connections.iter_mut() {
-            if let Some(what) = connection.overdue(now_ns) {
+            let watches = patient && !connection.streams.is_empty();
+            if let Some(what) = connection.overdue(now_ns, watches) {
                 let id = ConnectionId::new(slot, connection.generation);
                 connection.abandon();
                 desk.touch(connection, id);

@@ -37,6 +37,15 @@ pub enum OrderInput {
     Peer(Box<PeerMessage>),
     /// Monotonic time has passed; the order actor keeps the rest of a tick itself.
     Tick,
+    /// Whether anybody watches at a front: then it hears [`FrontInput::Published`].
+    Watching {
+        /// Which front.
+        front: FrontId,
+        /// Somebody watches.
+        on: bool,
+        /// Its live watches have been told everything up to here.
+        seen: i64,
+    },
     /// Stop taking proposals; finish what is in flight, checkpoint, then answer `Drained`.
     Drain,
 }
@@ -93,6 +102,9 @@ pub enum FrontInput {
     /// Whether a linearizable read may be served from the published root with no barrier:
     /// true only for a sole voter that leads and has applied an entry of its own term.
     LocalReads(bool),
+    /// A root with a newer revision or another compaction has been published; heard only where
+    /// somebody watches.
+    Published,
     /// The Raft term for response headers, and whether there is a leader.
     Term {
         /// The current term.

@@ -2,14 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+mod duration;
 mod known;
 
 pub use known::help;
 
+use self::duration::duration;
 use crate::limits;
 use crate::runtime::logger::Level;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// Election time-out.
     pub election_ms: u64,
+    /// How often a quiet watch that asked for it is told its progress.
+    pub watch_progress_ms: u64,
     /// What is logged.
     pub log_level: Level,
     /// The cores to run on; `None` is every core that the process may use.
@@ -140,6 +145,7 @@ struct Raw {
     snapshot_count: Option<u64>,
     heartbeat_ms: Option<u64>,
     election_ms: Option<u64>,
+    watch_progress: Option<Duration>,
     log_level: Option<Level>,
     cores: Option<Vec<usize>>,
     fronts: Option<u16>,
@@ -163,6 +169,9 @@ impl Raw {
             "snapshot-count" => self.snapshot_count = Some(number(name, &value)?),
             "heartbeat-interval" => self.heartbeat_ms = Some(number(name, &value)?),
             "election-timeout" => self.election_ms = Some(number(name, &value)?),
+            "watch-progress-notify-interval" => {
+                self.watch_progress = Some(duration(name, &value)?);
+            }
             "log-level" => self.log_level = Some(level(&value)?),
             "cores" => self.cores = Some(cores(&value)?),
             "fronts" => self.fronts = Some(number(name, &value)?),
@@ -222,6 +231,11 @@ impl Raw {
             snapshot_count: self.snapshot_count,
             heartbeat_ms: self.heartbeat_ms.unwrap_or(limits::HEARTBEAT_MS_DEFAULT),
             election_ms: self.election_ms.unwrap_or(limits::ELECTION_MS_DEFAULT),
+            watch_progress_ms: self
+                .watch_progress
+                .map_or(limits::WATCH_PROGRESS_MS_DEFAULT, |interval| {
+                    u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
+                }),
             log_level: self.log_level.unwrap_or(Level::Info),
             cores: self.cores,
             fronts: self.fronts,
@@ -247,6 +261,12 @@ fn check_ranges(config: &Config) -> Result<(), FlagError> {
         .is_some_and(|fronts| fronts > limits::FRONTS_MAX)
     {
         return refuse(format!("--fronts is at most {}", limits::FRONTS_MAX));
+    }
+    if config.watch_progress_ms < limits::WATCH_PROGRESS_MS_FLOOR {
+        return refuse(format!(
+            "--watch-progress-notify-interval is at least {} ms",
+            limits::WATCH_PROGRESS_MS_FLOOR
+        ));
     }
     if config.heartbeat_ms == 0
         || config.election_ms < 5 * config.heartbeat_ms
@@ -416,6 +436,8 @@ mod tests {
         ] {
             assert_eq!(config(args).name, "a");
         }
+        let interval = config(&["--watch-progress-notify-interval", "5s"]);
+        assert_eq!(interval.watch_progress_ms, 5_000);
         assert_eq!(config(&["--name", "a"]).data_dir.to_str(), Some("a.etcd"));
         assert_eq!(
             config(&["--cores", "0-2,5,1"]).cores,
@@ -449,6 +471,7 @@ mod tests {
             ])
             .contains("several members")
         );
+        assert!(refusal(&["--watch-progress-notify-interval", "9ms"]).contains("100 ms"));
         assert!(refusal(&["--cores", "3-1"]).contains("0-3,5"));
     }
 }

@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 use crate::limits;
-use crate::node::front::{ConnectionId, Front, Notice};
+use crate::node::front::{ConnectionId, Front, Notice, Watching};
 use crate::node::messages::{FrontId, FrontInput, OrderInput, OrderOutput};
 use crate::runtime::checkpoint_thread::CheckpointWork;
 use crate::runtime::clock::Clock;
@@ -227,6 +227,7 @@ impl Seat {
         }
         self.propose(now_ns);
         self.dispatch(now_ns);
+        self.show(now_ns);
         self.wake_sockets();
         self.report_quiet();
     }
@@ -283,6 +284,17 @@ impl Seat {
         }
         if let (Some(token), Some(id)) = (front.take_barrier(), self.front_id) {
             self.to_order(OrderInput::ReadBarrier { front: id, token }, now_ns);
+        }
+        if let (Some(watching), Some(front)) = (front.take_watching(), self.front_id) {
+            let Watching { on, seen } = watching;
+            self.to_order(OrderInput::Watching { front, on, seen }, now_ns);
+        }
+    }
+
+    /// Tells watches what the turn has published.
+    fn show(&self, now_ns: u64) {
+        if let Some(front) = &self.front {
+            front.borrow_mut().show(now_ns);
         }
     }
 

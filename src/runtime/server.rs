@@ -159,6 +159,7 @@ impl Node {
                     ),
                 },
                 quota_bytes: config.quota_bytes,
+                watch_progress_ns: config.watch_progress_ms.saturating_mul(1_000_000),
                 // Another sequence than that of consensus.
                 seed: seed.rotate_left(32),
                 version: VERSION,

@@ -131,6 +131,22 @@ pub(crate) struct LeaseCheckpoint {
 
 #[derive(Archive)]
 #[cfg_attr(test, derive(Serialize))]
+pub(crate) struct WatchCreate {
+    pub key: Vec<u8>,
+    pub range_end: Vec<u8>,
+    pub start_revision: i64,
+    pub watch_id: i64,
+    pub options: u8,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct WatchCancel {
+    pub watch_id: i64,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
 pub(crate) struct Header {
     pub cluster_id: u64,
     pub member_id: u64,
@@ -189,6 +205,73 @@ pub(crate) struct StatusResult {
 pub(crate) struct ErrorResult {
     pub message: Vec<u8>,
     pub code: u16,
+}
+
+/// A watch that was refused has id -1 and a reason.
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct WatchCreated {
+    pub reason: Vec<u8>,
+    pub watch_id: i64,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct WatchCancelled {
+    pub reason: Vec<u8>,
+    pub watch_id: i64,
+    pub compact_revision: i64,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct WatchProgress {
+    pub watch_ids: Vec<i64>,
+}
+
+/// `prev_kvs` holds one pair or none.
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Event {
+    pub kv: Kv,
+    pub prev_kvs: Vec<Kv>,
+    pub kind: u8,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct WatchEvents {
+    pub events: Vec<Event>,
+    pub watch_ids: Vec<i64>,
+    pub fragment: u8,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct WatchCreatedReply {
+    pub header: Header,
+    pub result: WatchCreated,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct WatchCancelledReply {
+    pub header: Header,
+    pub result: WatchCancelled,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct WatchProgressReply {
+    pub header: Header,
+    pub result: WatchProgress,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct WatchEventsReply {
+    pub header: Header,
+    pub result: WatchEvents,
 }
 
 #[derive(Archive)]

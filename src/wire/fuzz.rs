@@ -5,9 +5,11 @@
 
 use super::layout::{FRAME_HEADER_BYTES, Kind};
 use super::{
-    Decoded, Frame, FrameDecoder, Reply, client_preamble, decode_empty, decode_reply,
-    decode_request, encode_body, encode_error, encode_ping_reply, encode_response,
-    encode_status_reply, read_client_preamble, read_server_preamble, server_preamble, sniff,
+    Decoded, EventBlock, Frame, FrameDecoder, Reply, client_preamble, decode_empty, decode_reply,
+    decode_request, decode_watch, encode_body, encode_error, encode_ping_reply, encode_response,
+    encode_status_reply, encode_watch, encode_watch_cancelled, encode_watch_closed,
+    encode_watch_created, encode_watch_events, encode_watch_progress, is_watch,
+    read_client_preamble, read_server_preamble, server_preamble, sniff,
 };
 
 /// Decodes `bytes` in every way they could be met: as a preamble, as frames of either side, and
@@ -46,6 +48,13 @@ pub fn fuzz_frame(bytes: &[u8]) {
 fn check(frame: &Frame<'_>) {
     if matches!(frame.kind, Kind::Ping | Kind::Status) {
         assert_eq!(decode_empty(frame.body).is_ok(), frame.body.is_empty());
+    } else if is_watch(frame.kind) {
+        if let Ok(request) = decode_watch(frame.kind, frame.body) {
+            let mut out = Vec::new();
+            let encoded = encode_watch(&request, 1, &mut out);
+            encoded.expect("it was short enough to be received");
+            assert_eq!(out[FRAME_HEADER_BYTES..], *frame.body, "{request:?}");
+        }
     } else if !frame.kind.is_reply() {
         if let Ok(request) = decode_request(frame.kind, frame.body) {
             let mut body = Vec::new();
@@ -63,6 +72,35 @@ fn check(frame: &Frame<'_>) {
                 }
                 _ => return,
             },
+            Reply::WatchCreated { watch_id, reason } => {
+                encode_watch_created(&header, *watch_id, reason, frame.id, &mut out);
+            }
+            Reply::WatchCancelled {
+                watch_id,
+                compact_revision,
+                reason,
+            } => {
+                let (id, compacted) = (*watch_id, *compact_revision);
+                encode_watch_cancelled(&header, id, compacted, reason, frame.id, &mut out);
+            }
+            Reply::WatchProgress { watch_ids } => {
+                let watch_ids: Vec<i64> = watch_ids.iter().collect();
+                encode_watch_progress(&header, &watch_ids, frame.id, &mut out);
+            }
+            Reply::WatchClosed => encode_watch_closed(&header, frame.id, &mut out),
+            Reply::WatchEvents {
+                watch_ids,
+                events,
+                fragment,
+            } => {
+                let watch_ids: Vec<i64> = watch_ids.iter().collect();
+                let mut block = EventBlock::default();
+                block.fill(events.iter());
+                let max = usize::MAX;
+                let (id, fragment) = (frame.id, *fragment);
+                encode_watch_events(&header, &block, &watch_ids, fragment, id, max, &mut out)
+                    .expect("it was short enough to be received");
+            }
             reply => {
                 let response = reply.to_response().expect("the others are none");
                 let encoded = encode_response(&header, &response, frame.id, &mut out);

@@ -58,7 +58,8 @@ pub const TXN_DEPTH_MAX: usize = 128;
 /// How many compares and operations a transaction may hold in all, its nested ones included.
 pub const TXN_OPS_MAX: usize = 1 << 16;
 
-/// What a frame carries. A reply's number is its request's with the top bit set.
+/// What a frame carries. A reply's number is its request's with the top bit set; every number
+/// with the top bit is the server's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -90,6 +91,14 @@ pub enum Kind {
     LeaseExpire = 0x3e,
     /// Writes times down; a member's command, never a client's frame.
     LeaseCheckpoint = 0x3f,
+    /// Begin a watch, and with it a watch stream if the id is new.
+    WatchCreate = 0x20,
+    /// End a watch.
+    WatchCancel = 0x21,
+    /// How far has the stream come?
+    WatchProgress = 0x22,
+    /// End a watch stream.
+    WatchClose = 0x23,
     /// Answers [`Kind::Range`].
     RangeReply = 0x81,
     /// Answers [`Kind::Put`].
@@ -114,13 +123,23 @@ pub enum Kind {
     LeaseTimeToLiveReply = 0xb3,
     /// Answers [`Kind::Leases`].
     LeasesReply = 0xb4,
+    /// Answers [`Kind::WatchCreate`].
+    WatchCreated = 0xa0,
+    /// A watch is over.
+    WatchCancelled = 0xa1,
+    /// How far a stream has come.
+    WatchProgressed = 0xa2,
+    /// A watch stream is over.
+    WatchClosed = 0xa3,
+    /// Something happened.
+    WatchEvents = 0xa4,
     /// Answers any request that was refused; with id 0, the connection as a whole.
     ErrorReply = 0xff,
 }
 
 impl Kind {
     /// Every kind of this version.
-    pub const ALL: [Kind; 27] = [
+    pub const ALL: [Kind; 36] = [
         Kind::Range,
         Kind::Put,
         Kind::DeleteRange,
@@ -135,6 +154,10 @@ impl Kind {
         Kind::Leases,
         Kind::LeaseExpire,
         Kind::LeaseCheckpoint,
+        Kind::WatchCreate,
+        Kind::WatchCancel,
+        Kind::WatchProgress,
+        Kind::WatchClose,
         Kind::RangeReply,
         Kind::PutReply,
         Kind::DeleteRangeReply,
@@ -147,6 +170,11 @@ impl Kind {
         Kind::LeaseKeepAliveReply,
         Kind::LeaseTimeToLiveReply,
         Kind::LeasesReply,
+        Kind::WatchCreated,
+        Kind::WatchCancelled,
+        Kind::WatchProgressed,
+        Kind::WatchClosed,
+        Kind::WatchEvents,
         Kind::ErrorReply,
     ];
 
@@ -168,6 +196,10 @@ impl Kind {
             0x34 => Kind::Leases,
             0x3e => Kind::LeaseExpire,
             0x3f => Kind::LeaseCheckpoint,
+            0x20 => Kind::WatchCreate,
+            0x21 => Kind::WatchCancel,
+            0x22 => Kind::WatchProgress,
+            0x23 => Kind::WatchClose,
             0x81 => Kind::RangeReply,
             0x82 => Kind::PutReply,
             0x83 => Kind::DeleteRangeReply,
@@ -180,6 +212,11 @@ impl Kind {
             0xb2 => Kind::LeaseKeepAliveReply,
             0xb3 => Kind::LeaseTimeToLiveReply,
             0xb4 => Kind::LeasesReply,
+            0xa0 => Kind::WatchCreated,
+            0xa1 => Kind::WatchCancelled,
+            0xa2 => Kind::WatchProgressed,
+            0xa3 => Kind::WatchClosed,
+            0xa4 => Kind::WatchEvents,
             0xff => Kind::ErrorReply,
             _ => return None,
         })
@@ -232,6 +269,13 @@ pub(crate) const LEASE_KEEP_ALIVE_RESULT: usize = 16;
 pub(crate) const NAME: usize = 8;
 pub(crate) const LEASE_TIME_TO_LIVE_RESULT: usize = 33;
 pub(crate) const LEASES_RESULT: usize = 8;
+pub(crate) const WATCH_CREATE_ROOT: usize = 33;
+pub(crate) const WATCH_CANCEL_ROOT: usize = 8;
+pub(crate) const WATCH_CREATED_RESULT: usize = 16;
+pub(crate) const WATCH_CANCELLED_RESULT: usize = 24;
+pub(crate) const WATCH_PROGRESS_RESULT: usize = 8;
+pub(crate) const EVENT: usize = 57;
+pub(crate) const WATCH_EVENTS_RESULT: usize = 17;
 
 const _: () = {
     assert!(size_of::<archive::ArchivedRange>() == RANGE_ROOT);
@@ -263,6 +307,14 @@ const _: () = {
     assert!(size_of::<archive::ArchivedLeasesReply>() == HEADER + LEASES_RESULT);
     assert!(size_of::<archive::ArchivedRangeReply>() == HEADER + RANGE_RESULT);
     assert!(size_of::<archive::ArchivedErrorReply>() == HEADER + ERROR_RESULT);
+    assert!(size_of::<archive::ArchivedWatchCreate>() == WATCH_CREATE_ROOT);
+    assert!(size_of::<archive::ArchivedWatchCancel>() == WATCH_CANCEL_ROOT);
+    assert!(size_of::<archive::ArchivedWatchCreated>() == WATCH_CREATED_RESULT);
+    assert!(size_of::<archive::ArchivedWatchCancelled>() == WATCH_CANCELLED_RESULT);
+    assert!(size_of::<archive::ArchivedWatchProgress>() == WATCH_PROGRESS_RESULT);
+    assert!(size_of::<archive::ArchivedEvent>() == EVENT);
+    assert!(size_of::<archive::ArchivedWatchEvents>() == WATCH_EVENTS_RESULT);
+    assert!(size_of::<archive::ArchivedWatchEventsReply>() == HEADER + WATCH_EVENTS_RESULT);
 };
 
 // Option bits; all others are zero.
@@ -275,6 +327,11 @@ pub(crate) const PUT_IGNORE_LEASE: u8 = 4;
 pub(crate) const DELETE_PREV_KV: u8 = 1;
 pub(crate) const COMPACT_PHYSICAL: u8 = 1;
 pub(crate) const LEASE_KEYS: u8 = 1;
+pub(crate) const WATCH_PREV_KV: u8 = 1;
+pub(crate) const WATCH_PROGRESS_NOTIFY: u8 = 2;
+pub(crate) const WATCH_FRAGMENT: u8 = 4;
+pub(crate) const WATCH_NO_PUT: u8 = 8;
+pub(crate) const WATCH_NO_DELETE: u8 = 16;
 
 #[cfg(test)]
 mod tests {

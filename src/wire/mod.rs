@@ -29,6 +29,8 @@ mod reply;
 
 mod reply_view;
 
+mod watch;
+
 pub mod fuzz;
 
 pub use frame::{Decoded, Frame, FrameDecoder};
@@ -49,6 +51,11 @@ pub use reply_view::{Kvs, Refusal, Reply, decode_reply};
 pub use request::{
     decode_empty, decode_request, encode_body, encode_ping, encode_request, encode_status,
     request_kind,
+};
+pub use watch::{
+    EventBlock, Events, WatchIds, decode_watch, encode_watch, encode_watch_cancelled,
+    encode_watch_closed, encode_watch_created, encode_watch_events, encode_watch_progress,
+    is_watch,
 };
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ fn encode_refusal(header: &Header, code: u16, message: &str, id: u64, out: &mut 
 
 /// Closes a frame whose body is bounded by what wrote it.
 #[inline]
-fn close_short(out: &mut Vec<u8>, start: usize, kind: Kind, id: u64) {
+pub(super) fn close_short(out: &mut Vec<u8>, start: usize, kind: Kind, id: u64) {
     let closed = frame::finish(out, start, kind, id, BODY_BYTES_MAX);
     debug_assert!(closed.is_ok(), "a reply of bounded length fits a frame");
 }

@@ -11,11 +11,12 @@ use super::archive::{
 };
 use super::layout::{Kind, TXN_DEPTH_MAX, TXN_OPS_MAX};
 use super::walk::{Walk, flag};
+use super::watch::{Events, WatchIds};
 use super::{Frame, Malformed, lease};
 use crate::api::{
     DeleteRangeResponse, Error, Header, KeyValue, LeaseGrantResponse, LeaseKeepAliveResponse,
     LeaseTimeToLiveResponse, LeasesResponse, OwnedKeyValue, PutResponse, RangeResponse, Response,
-    TxnResponse,
+    TxnResponse, WatchResponse,
 };
 
 /// A reply, read in place.
@@ -68,6 +69,38 @@ pub enum Reply<'a> {
         /// The server's version.
         version: &'a str,
     },
+    /// A watch exists now.
+    WatchCreated {
+        /// Its id; -1 if it was refused.
+        watch_id: i64,
+        /// Why it was refused; empty if it was not.
+        reason: &'a str,
+    },
+    /// A watch is over.
+    WatchCancelled {
+        /// Which.
+        watch_id: i64,
+        /// Not 0 if a compaction has overtaken it: the oldest revision to watch from.
+        compact_revision: i64,
+        /// Why, if the server ended it for another reason.
+        reason: &'a str,
+    },
+    /// How far a watch stream has come.
+    WatchProgress {
+        /// The watches that this is about; empty: all of the stream.
+        watch_ids: WatchIds<'a>,
+    },
+    /// A watch stream is over.
+    WatchClosed,
+    /// Something happened.
+    WatchEvents {
+        /// The watches that want to know.
+        watch_ids: WatchIds<'a>,
+        /// What happened.
+        events: Events<'a>,
+        /// More events of the last one's revision follow.
+        fragment: bool,
+    },
     /// The request was refused.
     Refused(Refusal<'a>),
 }
@@ -109,7 +142,67 @@ impl Reply<'_> {
             Reply::LeaseKeepAlive(kept) => Response::LeaseKeepAlive(*kept),
             Reply::LeaseTimeToLive(answer) => Response::LeaseTimeToLive(answer.clone()),
             Reply::Leases(leases) => Response::Leases(leases.clone()),
-            Reply::Ping | Reply::Status { .. } | Reply::Refused(_) => return None,
+            Reply::Ping
+            | Reply::Status { .. }
+            | Reply::WatchCreated { .. }
+            | Reply::WatchCancelled { .. }
+            | Reply::WatchProgress { .. }
+            | Reply::WatchClosed
+            | Reply::WatchEvents { .. }
+            | Reply::Refused(_) => return None,
+        })
+    }
+}
+
+impl Reply<'_> {
+    /// Whether a watch stream says it.
+    pub fn is_watch(&self) -> bool {
+        matches!(
+            self,
+            Reply::WatchCreated { .. }
+                | Reply::WatchCancelled { .. }
+                | Reply::WatchProgress { .. }
+                | Reply::WatchClosed
+                | Reply::WatchEvents { .. }
+        )
+    }
+
+    /// What a watch stream says, with its own bytes; `None` for what is no [`WatchResponse`].
+    pub fn to_watch(&self) -> Option<WatchResponse> {
+        Some(match self {
+            Reply::WatchCreated {
+                watch_id,
+                reason: "",
+            } => {
+                let watch_id = *watch_id;
+                WatchResponse::Created { watch_id }
+            }
+            Reply::WatchCreated { reason, .. } => WatchResponse::Refused {
+                reason: (*reason).to_owned(),
+            },
+            Reply::WatchCancelled {
+                watch_id,
+                compact_revision,
+                reason,
+            } => WatchResponse::Cancelled {
+                watch_id: *watch_id,
+                compact_revision: *compact_revision,
+                reason: (*reason).to_owned(),
+            },
+            Reply::WatchProgress { watch_ids } => WatchResponse::Progress {
+                watch_ids: watch_ids.iter().collect(),
+            },
+            Reply::WatchClosed => WatchResponse::Closed,
+            Reply::WatchEvents {
+                watch_ids,
+                events,
+                fragment,
+            } => WatchResponse::Events {
+                watch_ids: watch_ids.iter().collect(),
+                events: events.to_vec(),
+                fragment: *fragment,
+            },
+            _ => return None,
         })
     }
 }
@@ -164,7 +257,7 @@ impl std::fmt::Debug for Kvs<'_> {
     }
 }
 
-fn view(kv: &ArchivedKv) -> KeyValue<'_> {
+pub(super) fn view(kv: &ArchivedKv) -> KeyValue<'_> {
     KeyValue {
         key: kv.key.as_slice(),
         create_revision: kv.create_revision.to_native(),
@@ -223,6 +316,11 @@ pub fn decode_reply<'a>(frame: &Frame<'a>) -> Result<(Header, Reply<'a>), Malfor
                 Reply::Refused(Refusal { code, message }),
             )
         }
+        Kind::WatchCreated
+        | Kind::WatchCancelled
+        | Kind::WatchProgressed
+        | Kind::WatchClosed
+        | Kind::WatchEvents => super::watch::decode_reply(frame)?,
         kind => match lease::decode_reply(kind, body) {
             Some(read) => return read,
             None => return Err(Malformed::UnknownKind(kind.number())),
@@ -239,13 +337,13 @@ pub(super) fn header(archived: &ArchivedHeader) -> Header {
     }
 }
 
-fn bare_header(body: &[u8]) -> Result<Header, Malformed> {
+pub(super) fn bare_header(body: &[u8]) -> Result<Header, Malformed> {
     let (root, walk) = Walk::open::<ArchivedHeader>(body)?;
     walk.close(root)?;
     Ok(header(root))
 }
 
-fn text<'a>(
+pub(super) fn text<'a>(
     bytes: &'a ArchivedVec<u8>,
     walk: &mut Walk,
     field: &'static str,
@@ -253,7 +351,10 @@ fn text<'a>(
     std::str::from_utf8(walk.vec(bytes)?).map_err(|_| Malformed::BadValue(field))
 }
 
-fn kvs<'a>(archived: &'a ArchivedVec<ArchivedKv>, walk: &mut Walk) -> Result<Kvs<'a>, Malformed> {
+pub(super) fn kvs<'a>(
+    archived: &'a ArchivedVec<ArchivedKv>,
+    walk: &mut Walk,
+) -> Result<Kvs<'a>, Malformed> {
     for kv in archived.as_slice() {
         walk.vec(&kv.key)?;
         walk.vec(&kv.value)?;

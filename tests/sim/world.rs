@@ -332,6 +332,7 @@ impl World {
                 }
                 self.fronts[front].local_reads = on;
             }
+            FrontInput::Published => unreachable!("nobody watches here"),
             FrontInput::Term { term, .. } => self.note(term),
             FrontInput::ReadReady { ok, .. } => assert!(ok),
             FrontInput::Leases(answers) => panic!("nobody has asked: {answers:?}"),

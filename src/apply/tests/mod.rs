@@ -76,20 +76,20 @@ impl TreeRead for MapTxn<'_> {
         self.tree.get(tree, key)
     }
 
-    fn scan(
-        &self,
+    fn scan<'v>(
+        &'v self,
         tree: TreeId,
         interval: Interval<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        visit: &mut dyn FnMut(&'v [u8], &'v [u8]) -> bool,
     ) -> Result<(), TreeError> {
         self.tree.scan(tree, interval, visit)
     }
 
-    fn scan_back(
-        &self,
+    fn scan_back<'v>(
+        &'v self,
         tree: TreeId,
         interval: Interval<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        visit: &mut dyn FnMut(&'v [u8], &'v [u8]) -> bool,
     ) -> Result<(), TreeError> {
         self.tree.scan_back(tree, interval, visit)
     }

@@ -4,6 +4,7 @@
 use super::answer::Answer;
 use crate::limits;
 use crate::node::front::Verdict;
+use crate::watch::StreamId;
 
 /// Names a connection of one front; never reused for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,6 +90,10 @@ pub(super) struct Connection {
     pub in_flight_bytes: usize,
     /// It stands in the list of those that the runtime should look at.
     pub touched: bool,
+    /// Its watch streams: the id that their frames carry.
+    pub streams: Vec<(u64, StreamId)>,
+    /// Watches wait until the client has taken more.
+    pub watch_blocked: bool,
     /// The client broke a deadline: nothing is sent or waited for any more.
     pub abandoned: bool,
 }
@@ -110,6 +115,8 @@ impl Connection {
             in_flight: 0,
             in_flight_bytes: 0,
             touched: false,
+            streams: Vec::new(),
+            watch_blocked: false,
             abandoned: false,
         }
     }
@@ -138,6 +145,12 @@ impl Connection {
     fn is_said(&self) -> bool {
         let calls = self.calls.as_ref();
         self.owed() == 0 && calls.is_none_or(|calls| calls.answers.is_empty())
+    }
+
+    /// The watch stream whose frames carry that id.
+    pub fn stream(&self, id: u64) -> Option<StreamId> {
+        let stream = self.streams.iter().find(|(of, _)| *of == id);
+        stream.map(|(_, stream)| *stream)
     }
 
     pub fn unsent(&self) -> &[u8] {
@@ -175,16 +188,17 @@ impl Connection {
         }
     }
 
-    /// The deadline that it has broken, if any.
-    pub fn overdue(&self, now_ns: u64) -> Option<&'static str> {
+    /// The deadline that it has broken, if any. `patient`: it may leave its answers where they
+    /// are.
+    pub fn overdue(&self, now_ns: u64, patient: bool) -> Option<&'static str> {
         if self.abandoned {
             return None;
         }
         let waited =
             |since: u64, limit_ms: u64| now_ns.saturating_sub(since) > limit_ms * 1_000_000;
         if self.owed() > 0 {
-            return waited(self.output_since_ns, limits::STALLED_READER_DEADLINE_MS)
-                .then_some("answers were not taken");
+            let stalled = waited(self.output_since_ns, limits::STALLED_READER_DEADLINE_MS);
+            return (stalled && !patient).then_some("answers were not taken");
         }
         match self.phase {
             Phase::Greeting => waited(self.since_ns, limits::PREAMBLE_DEADLINE_MS)

@@ -7,6 +7,7 @@ mod requests;
 
 use super::answer;
 use super::connection::{Connection, ConnectionId, Phase};
+use super::watching::WatchDesk;
 use super::{FrontConfig, Notice};
 use crate::api;
 use crate::chance::Chance;
@@ -63,6 +64,7 @@ pub(super) struct Desk {
     pub input_bytes: usize,
     /// Bytes of the store as last looked at, and of all that was proposed since.
     store_bytes: u64,
+    pub watching: WatchDesk,
     scratch: RangeScratch,
     /// The body of a command that came over another protocol.
     body: Vec<u8>,
@@ -103,6 +105,7 @@ impl Desk {
             output_bytes: 0,
             input_bytes: 0,
             store_bytes: 0,
+            watching: WatchDesk::new(config.seed, config.watch_progress_ns),
             scratch: RangeScratch::default(),
             body: Vec::new(),
             pool: Vec::new(),
@@ -211,6 +214,7 @@ impl Desk {
             self.output_bytes -= connection.sent;
             connection.sent = 0;
         }
+        self.wake_watches(connection);
         self.may_resume(connection, id, was_full);
     }
 
@@ -249,9 +253,11 @@ impl Desk {
             || !self.full_batches.is_empty()
             || !self.gathering.is_empty()
             || !self.lease_asks.is_empty()
+            || self.watching.has_work()
     }
 
-    pub fn forget(&mut self, connection: Connection) {
+    pub fn forget(&mut self, mut connection: Connection) {
+        self.close_streams(&mut connection);
         let taken = connection.calls.as_ref().map_or(0, |calls| calls.taken);
         self.output_bytes -= connection.output.len() + taken;
         self.input_bytes -= connection.input.len();
@@ -366,6 +372,7 @@ impl Desk {
     /// Serves nothing more of a connection.
     pub fn end_input(&mut self, connection: &mut Connection, now_ns: u64) {
         self.input_bytes -= connection.input.len();
+        self.close_streams(connection);
         connection.close(now_ns);
     }
 
@@ -423,7 +430,7 @@ impl Desk {
     }
 
     /// Answers bytes that no rule allows, and serves no more of them.
-    fn malformed(
+    pub(super) fn malformed(
         &mut self,
         connection: &mut Connection,
         id: ConnectionId,
@@ -456,18 +463,18 @@ fn frame_bytes_max(request_bytes: usize) -> usize {
 }
 
 /// One connection's share of a turn.
-struct Turn<'r> {
+pub(super) struct Turn<'r> {
     reader: &'r Reader,
     /// Pinned at the first read, after every request that will use it has arrived: so it shows
     /// each write that was acknowledged before any of them was sent.
     pinned: Option<(Snapshot<'r>, Horizon)>,
     cost: usize,
-    now_ns: u64,
+    pub now_ns: u64,
 }
 
 impl<'r> Turn<'r> {
     /// A view of the newest published root.
-    fn view(&mut self) -> Result<View<'_, Snapshot<'r>>, mvcc::Error> {
+    pub fn view(&mut self) -> Result<View<'_, Snapshot<'r>>, mvcc::Error> {
         if self.pinned.is_none() {
             let snapshot = self.reader.pin();
             let horizon = Horizon::decode(snapshot.user())?;

@@ -1,6 +1,7 @@
 //! The front alone: bytes in, bytes and batches out, on a clock that the test moves.
 
 mod calls;
+mod watching;
 
 use super::{ConnectionId, Front, FrontConfig, Notice, Verdict};
 use crate::api::{
@@ -48,6 +49,7 @@ impl Bench {
             boot: 3,
             limits: Limits::default(),
             quota_bytes: Some(QUOTA as u64),
+            watch_progress_ns: 1_000 * MS,
             version: "0",
         };
         let mut front = Front::new(config, shared.reader().unwrap(), 0);

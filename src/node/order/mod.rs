@@ -15,6 +15,7 @@ mod config;
 mod flight;
 mod leases;
 mod store;
+mod watching;
 
 pub use self::applying::Asker;
 pub use self::config::{CheckpointConfig, Fatal, OrderConfig};
@@ -24,6 +25,7 @@ use self::applying::Applying;
 use self::checkpoints::Checkpoints;
 use self::flight::Flights;
 use self::leases::Leases;
+use self::watching::Watchers;
 use super::messages::{
     FrontId, FrontInput, OrderInput, OrderOutput, Outcome, ProposalBatch, Reply,
 };
@@ -108,6 +110,10 @@ pub struct Order<S: Durable> {
     cut: u64,
     /// Compaction found no space: not before this.
     purge_at_ns: u64,
+    /// Who watches where, and what they have been told.
+    watchers: Watchers,
+    /// A purge waits for them until then.
+    watch_wait_ns: u64,
     /// An append is held back for want of space.
     log_full: bool,
     /// Since when the node drains.
@@ -163,6 +169,8 @@ impl<S: Durable> Order<S> {
             last_tick_ns: now_ns,
             cut: log.base_index,
             purge_at_ns: 0,
+            watchers: Watchers::new(config.fronts),
+            watch_wait_ns: 0,
             log_full: false,
             draining: None,
             drained: false,
@@ -200,6 +208,7 @@ impl<S: Durable> Order<S> {
             OrderInput::Peer(message) => {
                 let _ = self.core.step(*message);
             }
+            OrderInput::Watching { front, on, seen } => self.watchers.told(front, on, seen),
             OrderInput::Tick => {}
             OrderInput::Drain => {
                 self.draining.get_or_insert(now_ns);
@@ -239,6 +248,7 @@ impl<S: Durable> Order<S> {
         self.keep_leases(now_ns)?;
         self.tell_fronts(out);
         self.send_replies(out);
+        self.watchers.tell(&self.applier.meta().horizon(), out);
         self.serve_reads(now_ns, out);
         // What applying and asking has brought about leaves in this turn too.
         self.collect(out);
@@ -360,7 +370,9 @@ impl<S: Durable> Order<S> {
             self.checkpoints.applied(applied.entries, applied.bytes);
             self.core.applied(self.applier.meta().applied_index);
         }
-        if self.applier.has_background() && !paused && now_ns >= self.purge_at_ns {
+        let horizon = self.applier.meta().horizon();
+        self.watch_wait_ns = self.watchers.purge_at(&horizon, now_ns);
+        if self.applier.has_background() && !paused && now_ns >= self.purge_from() {
             self.purge(now_ns)?;
         }
         self.applying.take_replies(&mut self.replies);
@@ -391,6 +403,11 @@ impl<S: Durable> Order<S> {
         self.core.is_sole_voter()
             && self.core.role() == Role::Leader
             && self.applier.meta().applied_term == self.core.term()
+    }
+
+    /// When compaction may go on.
+    fn purge_from(&self) -> u64 {
+        self.purge_at_ns.max(self.watch_wait_ns)
     }
 
     fn purge(&mut self, now_ns: u64) -> Result<(), Fatal> {
@@ -555,9 +572,10 @@ impl<S: Durable> Order<S> {
             at_ns = at_ns.min(self.leases.next_ns());
         }
         if purging {
-            at_ns = at_ns.min(self.purge_at_ns.max(now_ns));
+            at_ns = at_ns.min(self.purge_from().max(now_ns));
         }
-        let waiting = !self.handled.committed.is_empty() || (purging && now_ns >= self.purge_at_ns);
+        let waiting =
+            !self.handled.committed.is_empty() || (purging && now_ns >= self.purge_from());
         Next {
             now: waiting && !paused,
             at_ns: at_ns.max(now_ns),

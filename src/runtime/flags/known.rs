@@ -57,6 +57,11 @@ const SERVED: &[(&str, &str, &str)] = &[
         "one Raft tick, in milliseconds",
     ),
     (
+        "watch-progress-notify-interval",
+        "10m",
+        "how often a quiet watch that asked for it is told its progress",
+    ),
+    (
         "election-timeout",
         "1000",
         "election time-out, in milliseconds",
@@ -157,7 +162,6 @@ const NOT_SERVED: &[&str] = &[
     "wal-dir",
     "warning-apply-duration",
     "warning-unary-request-duration",
-    "watch-progress-notify-interval",
 ];
 
 /// The help text.

@@ -3,15 +3,16 @@
 use proptest::prelude::*;
 
 use super::samples::{HEADER, requests, responses};
+use super::watches;
 use crate::api::{Error, PutRequest, Request, RequestOp, TxnRequest};
 use crate::wire::fuzz::fuzz_frame;
 use crate::wire::layout::{CRC_AT, FLAGS_AT, ID_AT, KIND_AT, LENGTH_AT, ZERO_AT};
 use crate::wire::{
     BODY_BYTES_MAX, Decoded, FRAME_HEADER_BYTES, FrameDecoder, HelloStatus, Kind, Malformed,
     ServerHello, Sniff, TXN_DEPTH_MAX, TXN_OPS_MAX, Unencodable, client_preamble, decode_reply,
-    decode_request, encode_error, encode_ping, encode_request, encode_response, encode_status,
-    encode_status_reply, read_client_preamble, read_server_preamble, refusal, refused_status,
-    server_preamble, sniff,
+    decode_request, decode_watch, encode_error, encode_ping, encode_request, encode_response,
+    encode_status, encode_status_reply, encode_watch, is_watch, read_client_preamble,
+    read_server_preamble, refusal, refused_status, server_preamble, sniff,
 };
 
 /// Every sample as a frame, with the decoder of the side that takes it.
@@ -37,6 +38,12 @@ fn frames() -> Vec<(FrameDecoder, Vec<u8>)> {
         add(true, &|out| {
             encode_response(&HEADER, &response, 3, out).expect("small")
         });
+    }
+    for (_, request) in watches::requests() {
+        add(false, &|out| encode_watch(&request, 3, out).expect("small"));
+    }
+    for (_, response) in watches::responses() {
+        add(true, &|out| watches::encode(&HEADER, &response, 3, out));
     }
     add(true, &|out| encode_status_reply(&HEADER, "1.2.3", 3, out));
     add(true, &|out| encode_error(&HEADER, Error::NoSpace, 3, out));
@@ -108,6 +115,7 @@ fn every_shortened_or_lengthened_body_is_refused() {
         let body = &frame[FRAME_HEADER_BYTES..];
         let read = |body: &[u8]| match kind {
             Kind::Ping | Kind::Status => crate::wire::decode_empty(body).is_ok(),
+            kind if is_watch(kind) => decode_watch(kind, body).is_ok(),
             kind if kind.is_reply() => {
                 decode_reply(&crate::wire::Frame { kind, id: 1, body }).is_ok()
             }
@@ -140,8 +148,8 @@ fn each_broken_rule_has_its_name() {
     };
     assert_eq!(broken(&|_| {}), Ok(()));
     assert_eq!(
-        broken(&|frame| frame[KIND_AT] = 0x20),
-        Err(Malformed::UnknownKind(0x20))
+        broken(&|frame| frame[KIND_AT] = 0x7e),
+        Err(Malformed::UnknownKind(0x7e))
     );
     assert_eq!(
         broken(&|frame| frame[KIND_AT] = 0x90),

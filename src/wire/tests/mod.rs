@@ -11,3 +11,5 @@ mod leases;
 mod speed;
 
 mod vectors;
+
+mod watches;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::samples::HEADER;
+use super::watches;
 use crate::api::{
     CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse,
     Error, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
@@ -12,7 +13,7 @@ use crate::api::{
 };
 use crate::wire::{
     self, Decoded, FrameDecoder, HelloStatus, Malformed, ServerHello, encode_request,
-    encode_response,
+    encode_response, encode_watch,
 };
 
 const LEASE: i64 = 0x0102_0304_0506_0708;
@@ -256,6 +257,12 @@ fn ours() -> BTreeMap<String, Vec<u8>> {
             encode_response(&HEADER, &response, id, out).expect("small")
         });
     }
+    for (name, request) in watches::requests() {
+        add(name, &|out| encode_watch(&request, 8, out).expect("small"));
+    }
+    for (name, response) in watches::responses() {
+        add(name, &|out| watches::encode(&HEADER, &response, 8, out));
+    }
     add("ping-reply", &|out| {
         wire::encode_ping_reply(&HEADER, 6, out)
     });
@@ -311,6 +318,14 @@ fn the_vectors_of_the_page_are_read_back() {
         assert_eq!(frame.id, id);
         let (header, reply) = wire::decode_reply(&frame).expect("well formed");
         assert_eq!((header, reply.to_response()), (HEADER, Some(response)));
+    }
+    for (name, response) in watches::responses() {
+        let decoded = FrameDecoder::replies(1 << 20).decode(&page[name]);
+        let Ok(Decoded::Frame { frame, .. }) = decoded else {
+            panic!("{name}: {decoded:?}")
+        };
+        let (_, reply) = wire::decode_reply(&frame).expect("well formed");
+        assert_eq!(reply.to_watch(), Some(response));
     }
 }
 

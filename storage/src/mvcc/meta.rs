@@ -65,6 +65,9 @@ pub struct Horizon {
     pub revision: i64,
     /// The oldest readable revision; -1 if there was no compaction yet.
     pub compacted: i64,
+    /// From this revision on no change has been purged, except what a later change of the same
+    /// transaction superseded. At most `compacted`; below it while a purge is pending.
+    pub kept: i64,
 }
 
 impl Horizon {
@@ -77,8 +80,16 @@ impl Horizon {
         Ok(Horizon {
             revision: meta.revision.to_native(),
             compacted: meta.compacted.to_native(),
+            kept: kept(meta.compacted.to_native(), Revision::from(&meta.purge)),
         })
     }
+}
+
+/// A purge that stands at `purge` has removed nothing behind it; a revision of which it has seen
+/// a part may have lost its deletes.
+fn kept(compacted: i64, purge: Revision) -> i64 {
+    let whole = purge.main + i64::from(purge.sub > 0);
+    whole.min(compacted)
 }
 
 impl Meta {
@@ -155,6 +166,7 @@ impl Meta {
         Horizon {
             revision: self.revision,
             compacted: self.compacted,
+            kept: kept(self.compacted, self.purge),
         }
     }
 

@@ -205,6 +205,7 @@ impl<'a, T: TreeRead> View<'a, T> {
         let Horizon {
             revision: current,
             compacted,
+            ..
         } = self.horizon;
         if revision <= 0 {
             Ok(current)
@@ -388,15 +389,35 @@ impl<'a, T: TreeRead> View<'a, T> {
     pub fn events(
         &self,
         from: Revision,
-        visit: &mut dyn FnMut(&Event<'_>) -> Result<bool, Error>,
+        visit: &mut dyn FnMut(&Event<'a>) -> Result<bool, Error>,
     ) -> Result<(), Error> {
-        let Horizon {
-            revision: current,
-            compacted,
-        } = self.horizon;
+        let compacted = self.horizon.compacted;
         if from.main < compacted {
             return Err(Error::Compacted { compacted });
         }
+        self.events_from(from, visit)
+    }
+
+    /// As [`View::events`], for a cursor that was overtaken by a compaction whose purge has not
+    /// come as far: every change is there from [`Horizon::kept`] on.
+    pub fn kept_events(
+        &self,
+        from: Revision,
+        visit: &mut dyn FnMut(&Event<'a>) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        if from.main < self.horizon.kept {
+            let compacted = self.horizon.compacted;
+            return Err(Error::Compacted { compacted });
+        }
+        self.events_from(from, visit)
+    }
+
+    fn events_from(
+        &self,
+        from: Revision,
+        visit: &mut dyn FnMut(&Event<'a>) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let current = self.horizon.revision;
         let start = Revision {
             main: from.main.max(0),
             ..from
@@ -430,15 +451,15 @@ impl<'a, T: TreeRead> View<'a, T> {
 }
 
 /// Scans with errors; `visit` stops by `false` or by its error.
-pub(super) fn try_scan<T: TreeRead>(
-    tree: &T,
+pub(super) fn try_scan<'v, T: TreeRead>(
+    tree: &'v T,
     id: TreeId,
     interval: Interval<'_>,
     direction: Direction,
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, Error>,
+    mut visit: impl FnMut(&'v [u8], &'v [u8]) -> Result<bool, Error>,
 ) -> Result<(), Error> {
     let mut end = Ok(());
-    let mut step = |key: &[u8], value: &[u8]| {
+    let mut step = |key: &'v [u8], value: &'v [u8]| {
         visit(key, value).unwrap_or_else(|e| {
             end = Err(e);
             false

@@ -53,7 +53,7 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
     pub fn view(&self) -> View<'_, T> {
         let horizon = Horizon {
             revision: self.revision(),
-            compacted: self.meta.compacted,
+            ..self.meta.horizon()
         };
         View::new(self.tree, horizon)
     }

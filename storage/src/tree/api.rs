@@ -32,18 +32,18 @@ pub trait TreeRead {
     /// The value of a key.
     fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError>;
     /// Calls `visit(key, value)` in ascending key order until it returns `false`.
-    fn scan(
-        &self,
+    fn scan<'v>(
+        &'v self,
         tree: TreeId,
         interval: Interval<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        visit: &mut dyn FnMut(&'v [u8], &'v [u8]) -> bool,
     ) -> Result<(), TreeError>;
     /// As `scan`, in descending order.
-    fn scan_back(
-        &self,
+    fn scan_back<'v>(
+        &'v self,
         tree: TreeId,
         interval: Interval<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        visit: &mut dyn FnMut(&'v [u8], &'v [u8]) -> bool,
     ) -> Result<(), TreeError>;
     /// The number of entries of the interval whose `counted` mark is set; O(log n).
     fn count(&self, tree: TreeId, interval: Interval<'_>) -> Result<u64, TreeError>;

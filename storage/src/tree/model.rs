@@ -57,11 +57,11 @@ impl TreeRead for ModelTree {
             .map(|entry| &entry.value[..]))
     }
 
-    fn scan(
-        &self,
+    fn scan<'v>(
+        &'v self,
         tree: TreeId,
         interval: Interval<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        visit: &mut dyn FnMut(&'v [u8], &'v [u8]) -> bool,
     ) -> Result<(), TreeError> {
         for (key, entry) in self.range(tree, interval) {
             if !visit(key, &entry.value) {
@@ -71,11 +71,11 @@ impl TreeRead for ModelTree {
         Ok(())
     }
 
-    fn scan_back(
-        &self,
+    fn scan_back<'v>(
+        &'v self,
         tree: TreeId,
         interval: Interval<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        visit: &mut dyn FnMut(&'v [u8], &'v [u8]) -> bool,
     ) -> Result<(), TreeError> {
         for (key, entry) in self.range(tree, interval).rev() {
             if !visit(key, &entry.value) {

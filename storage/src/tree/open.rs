@@ -63,20 +63,20 @@ impl TreeRead for Snapshot<'_> {
         read::get(self, &self.roots()[tree as usize], key)
     }
 
-    fn scan(
-        &self,
+    fn scan<'v>(
+        &'v self,
         tree: TreeId,
         interval: Interval<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        visit: &mut dyn FnMut(&'v [u8], &'v [u8]) -> bool,
     ) -> Result<(), TreeError> {
         read::scan(self, &self.roots()[tree as usize], interval, false, visit)
     }
 
-    fn scan_back(
-        &self,
+    fn scan_back<'v>(
+        &'v self,
         tree: TreeId,
         interval: Interval<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        visit: &mut dyn FnMut(&'v [u8], &'v [u8]) -> bool,
     ) -> Result<(), TreeError> {
         read::scan(self, &self.roots()[tree as usize], interval, true, visit)
     }

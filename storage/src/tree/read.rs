@@ -125,7 +125,7 @@ impl<'k> From<Interval<'k>> for Bounds<'k> {
     }
 }
 
-type Visit<'v> = &'v mut dyn FnMut(&[u8], &[u8]) -> bool;
+type Visit<'f, 'v> = &'f mut dyn FnMut(&'v [u8], &'v [u8]) -> bool;
 
 /// The cells of a page that the bounds touch: `first..last`.
 fn touched(
@@ -153,12 +153,12 @@ fn touched(
     Ok((first, last))
 }
 
-pub(super) fn scan(
-    source: &impl Source,
+pub(super) fn scan<'v>(
+    source: &'v impl Source,
     root: &Root,
     interval: Interval<'_>,
     back: bool,
-    visit: Visit<'_>,
+    visit: Visit<'_, 'v>,
 ) -> Result<(), TreeError> {
     let bounds = Bounds::from(interval);
     if bounds.is_empty() {
@@ -171,12 +171,12 @@ pub(super) fn scan(
 }
 
 /// Recursion is bounded by the level, which falls with each step.
-fn scan_page(
-    source: &impl Source,
-    page: &Page,
+fn scan_page<'v>(
+    source: &'v impl Source,
+    page: &'v Page,
     bounds: Bounds<'_>,
     back: bool,
-    visit: Visit<'_>,
+    visit: Visit<'_, 'v>,
 ) -> Result<bool, TreeError> {
     let (first, last) = touched(source, page, bounds)?;
     for step in 0..last.saturating_sub(first) {

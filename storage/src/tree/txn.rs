@@ -151,20 +151,20 @@ impl TreeRead for Txn<'_> {
         read::get(&self.writer.owner, self.root(tree), key)
     }
 
-    fn scan(
-        &self,
+    fn scan<'v>(
+        &'v self,
         tree: TreeId,
         interval: Interval<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        visit: &mut dyn FnMut(&'v [u8], &'v [u8]) -> bool,
     ) -> Result<(), TreeError> {
         read::scan(&self.writer.owner, self.root(tree), interval, false, visit)
     }
 
-    fn scan_back(
-        &self,
+    fn scan_back<'v>(
+        &'v self,
         tree: TreeId,
         interval: Interval<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        visit: &mut dyn FnMut(&'v [u8], &'v [u8]) -> bool,
     ) -> Result<(), TreeError> {
         read::scan(&self.writer.owner, self.root(tree), interval, true, visit)
     }

@@ -52,6 +52,10 @@ impl Desk {
             self.presence(connection, id, frame, turn);
             return;
         }
+        if wire::is_watch(frame.kind) {
+            self.watch(connection, id, frame, turn);
+            return;
+        }
         let request = match wire::decode_request(frame.kind, frame.body) {
             Ok(request) if !frame.kind.is_internal() => request,
             Ok(_) => {

@@ -303,17 +303,20 @@ pub fn compact_both(meta: &mut Meta, model: &mut Model, part: u8) {
 
 /// Compares everything that can be asked of a store.
 pub fn check<T: TreeRead>(tree: &T, meta: &Meta, model: &Model) {
-    let expected = Horizon {
-        revision: model.revision,
-        compacted: model.compacted,
-    };
-    assert_eq!(meta.horizon(), expected);
+    let Horizon {
+        revision,
+        compacted,
+        kept,
+    } = meta.horizon();
+    assert_eq!((revision, compacted), (model.revision, model.compacted));
+    assert!(kept <= compacted && (kept == compacted || meta.purge_pending()));
     let view = View::new(tree, meta.horizon());
     for revision in model.compacted.max(1)..=model.revision {
         check_revision(&view, model, revision);
     }
     check_refusals(&view, model);
     check_events(&view, model);
+    check_kept_events(&view, model);
     check_records(tree, meta, model);
 }
 
@@ -433,6 +436,34 @@ fn check_events<T: TreeRead>(view: &View<'_, T>, model: &Model) {
         })
         .unwrap();
         assert_eq!(expected.next(), None);
+    }
+}
+
+/// From the kept revision on nothing is missing, whatever was compacted, except what a later
+/// change of the same transaction superseded.
+fn check_kept_events<T: TreeRead>(view: &View<'_, T>, model: &Model) {
+    let kept = view.horizon().kept;
+    let mut expected = Vec::new();
+    for changes in model.keys.values() {
+        let revisions = changes.iter().map(|change| change.revision);
+        let mut last = revisions.clone().skip(1).map(Some).chain([None]);
+        let stands = |at: &Revision| last.next().flatten().is_none_or(|n| n.main > at.main);
+        expected.extend(revisions.filter(stands).filter(|at| at.main >= kept));
+    }
+    expected.sort();
+    let mut found = Vec::new();
+    let mut one = |event: &Event<'_>| {
+        if expected.contains(&event.revision) {
+            found.push(event.revision);
+        }
+        Ok(true)
+    };
+    let from = Revision::first(kept);
+    view.kept_events(from, &mut one).unwrap();
+    assert_eq!(found, expected);
+    if kept > 0 {
+        let before = view.kept_events(Revision::first(kept - 1), &mut |_| Ok(true));
+        assert!(matches!(before, Err(Error::Compacted { .. })));
     }
 }
 

@@ -1,0 +1,404 @@
+//! The watches of a front's connections: their requests, and their voice.
+
+use super::connection::{Connection, ConnectionId, Phase};
+use super::desk::{Desk, Turn};
+use super::{Front, Notice, find};
+use crate::api::{self, WatchRefusal, WatchRequest};
+use crate::limits;
+use crate::watch::{Batch, Bounds, Sink, StreamId, TooLarge, WatchConfig, Watches};
+use crate::wire::{self, EventBlock, Frame};
+use quoin_storage::mvcc::{Horizon, View};
+use slab::Slab;
+
+/// Whose stream it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner {
+    connection: ConnectionId,
+    /// The id that its frames carry.
+    stream: u64,
+}
+
+/// What the order actor has to know: whether anybody watches here, and the revision up to which
+/// live watches have been told everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watching {
+    /// Whether anybody watches.
+    pub on: bool,
+    /// See above.
+    pub seen: i64,
+}
+
+/// The watches, and what they need beside the desk.
+#[derive(Debug)]
+pub(super) struct WatchDesk {
+    /// Taken out while it speaks.
+    watches: Option<Watches<Owner>>,
+    block: EventBlock,
+    /// A newer root may have been published.
+    published: bool,
+    /// Watches were held back because of the front's bound, not their connection's.
+    starved: bool,
+    /// What the order actor knows.
+    told: Watching,
+    /// The compaction that the purge may wait for.
+    compacted: i64,
+}
+
+impl WatchDesk {
+    pub fn new(seed: u64, progress_interval_ns: u64) -> WatchDesk {
+        let config = WatchConfig {
+            progress_interval_ns,
+            bounds: Bounds {
+                watches: limits::WATCHES_PER_FRONT,
+                key_bytes: limits::WATCH_KEY_BYTES_PER_FRONT,
+            },
+            seed,
+        };
+        WatchDesk {
+            watches: Some(Watches::new(config)),
+            block: EventBlock::default(),
+            published: false,
+            starved: false,
+            told: Watching { on: false, seen: 0 },
+            compacted: -1,
+        }
+    }
+
+    fn get(&mut self) -> &mut Watches<Owner> {
+        let watches = self.watches.as_mut();
+        watches.expect("watches are away only during their turn")
+    }
+
+    fn peek(&self) -> &Watches<Owner> {
+        let watches = self.watches.as_ref();
+        watches.expect("watches are away only during their turn")
+    }
+
+    pub fn has_work(&self) -> bool {
+        self.published || self.peek().has_work() || self.news().is_some()
+    }
+
+    /// What the order actor should know and does not.
+    fn news(&self) -> Option<Watching> {
+        let watches = self.peek();
+        let (on, seen) = (!watches.is_empty(), watches.head());
+        let passed = self.told.seen < self.compacted && seen >= self.compacted;
+        (on != self.told.on || on && passed).then_some(Watching { on, seen })
+    }
+}
+
+impl Desk {
+    /// Serves a request of a watch stream.
+    pub(super) fn watch(
+        &mut self,
+        connection: &mut Connection,
+        id: ConnectionId,
+        frame: &Frame<'_>,
+        turn: &mut Turn<'_>,
+    ) {
+        let now_ns = turn.now_ns;
+        let request = match wire::decode_watch(frame.kind, frame.body) {
+            Ok(request) => request,
+            Err(malformed) => {
+                self.malformed(connection, id, frame.id, malformed, now_ns);
+                return;
+            }
+        };
+        let Ok(revision) = turn.view().map(|view| view.horizon().revision) else {
+            self.notice(Notice::Corrupt);
+            self.refuse(connection, id, frame.id, api::Error::Corrupt, now_ns);
+            return;
+        };
+        let header = self.header_at(revision);
+        let stream = connection.stream(frame.id);
+        self.ready_output(connection, now_ns);
+        let before = connection.output.len();
+        let out = &mut connection.output;
+        match (request, stream) {
+            (WatchRequest::Create(create), stream) => {
+                let owner = Owner {
+                    connection: id,
+                    stream: frame.id,
+                };
+                let created = self.open(connection, owner, stream).and_then(|stream| {
+                    let watches = self.watching.get();
+                    watches.create(stream, &create, revision, now_ns)
+                });
+                let (watch, reason) = match created {
+                    Ok(watch) => (watch, ""),
+                    Err(refusal) => (-1, refusal.reason()),
+                };
+                let out = &mut connection.output;
+                wire::encode_watch_created(&header, watch, reason, frame.id, out);
+            }
+            (WatchRequest::Cancel { watch_id }, Some(stream)) => {
+                if self.watching.get().cancel(stream, watch_id) {
+                    wire::encode_watch_cancelled(&header, watch_id, 0, "", frame.id, out);
+                }
+            }
+            (WatchRequest::Progress, Some(stream)) => self.watching.get().ask_progress(stream),
+            (WatchRequest::Close, stream) => {
+                if let Some(stream) = stream {
+                    self.watching.get().close(stream);
+                    connection.streams.retain(|(_, open)| *open != stream);
+                }
+                wire::encode_watch_closed(&header, frame.id, &mut connection.output);
+            }
+            (WatchRequest::Cancel { .. } | WatchRequest::Progress, None) => {}
+        }
+        self.output_bytes += connection.output.len() - before;
+        self.touch(connection, id);
+    }
+
+    /// The stream of a new watch; a stream that does not exist is opened.
+    fn open(
+        &mut self,
+        connection: &mut Connection,
+        owner: Owner,
+        stream: Option<StreamId>,
+    ) -> Result<StreamId, WatchRefusal> {
+        let watches = self.watching.get();
+        let streams = connection.streams.iter();
+        let count: usize = streams.map(|(_, open)| watches.watches_of(*open)).sum();
+        if count >= limits::WATCHES_PER_CONNECTION {
+            return Err(WatchRefusal::TooMany);
+        }
+        if let Some(stream) = stream {
+            return Ok(stream);
+        }
+        if connection.streams.len() >= limits::WATCH_STREAMS_PER_CONNECTION {
+            return Err(WatchRefusal::TooMany);
+        }
+        let stream = watches.open(owner);
+        connection.streams.push((owner.stream, stream));
+        Ok(stream)
+    }
+
+    /// Ends the watches of a connection.
+    pub(super) fn close_streams(&mut self, connection: &mut Connection) {
+        for (_, stream) in std::mem::take(&mut connection.streams) {
+            self.watching.get().close(stream);
+        }
+    }
+
+    /// Lets the watches of a connection go on, if its client has taken enough.
+    pub(super) fn wake_watches(&mut self, connection: &mut Connection) {
+        let keeps_up = connection.unsent().len() < limits::WATCH_OUTPUT_PER_CONNECTION;
+        if connection.watch_blocked && keeps_up {
+            connection.watch_blocked = false;
+            for (_, stream) in &connection.streams {
+                self.watching.get().wake(*stream);
+            }
+        }
+    }
+}
+
+impl Front {
+    /// Tells watches what was published, within the bounds of a turn. Called once per turn.
+    pub fn show(&mut self, now_ns: u64) {
+        let watching = &mut self.desk.watching;
+        let published = std::mem::take(&mut watching.published);
+        if watching.peek().is_empty() || !(published || watching.peek().has_work()) {
+            return;
+        }
+        let snapshot = self.reader.pin();
+        let Ok(horizon) = Horizon::decode(snapshot.user()) else {
+            self.desk.notice(Notice::Corrupt);
+            return;
+        };
+        watching.compacted = watching.compacted.max(horizon.compacted);
+        let view = View::new(&snapshot, horizon);
+        let told = speak(
+            &mut self.connections,
+            &mut self.desk,
+            now_ns,
+            |watches, voice| watches.turn(&view, voice),
+        );
+        if told.is_err() {
+            self.desk.notice(Notice::Corrupt);
+        }
+    }
+
+    /// Time has passed for the watches.
+    pub(super) fn tick_watches(&mut self, now_ns: u64) {
+        let Front {
+            connections, desk, ..
+        } = self;
+        if desk.watching.starved && desk.output_bytes < limits::WATCH_OUTPUT_PER_FRONT {
+            desk.watching.starved = false;
+            desk.watching.get().wake_all();
+        }
+        speak(connections, desk, now_ns, |watches, voice| {
+            watches.tick(now_ns, voice);
+        });
+    }
+
+    /// A newer root has been published.
+    pub(super) fn published(&mut self) {
+        self.desk.watching.published = true;
+    }
+
+    /// What the order actor has to know, if that has changed since the last call.
+    pub fn take_watching(&mut self) -> Option<Watching> {
+        let news = self.desk.watching.news()?;
+        self.desk.watching.told = news;
+        Some(news)
+    }
+}
+
+/// Lets the watches speak to their connections.
+fn speak<R>(
+    connections: &mut Slab<Connection>,
+    desk: &mut Desk,
+    now_ns: u64,
+    speech: impl FnOnce(&mut Watches<Owner>, &mut Voice<'_>) -> R,
+) -> R {
+    let watches = desk.watching.watches.take();
+    let mut watches = watches.expect("watches are away only during their turn");
+    let mut voice = Voice {
+        block: std::mem::take(&mut desk.watching.block),
+        connections,
+        desk,
+        now_ns,
+        encoded: false,
+    };
+    let result = speech(&mut watches, &mut voice);
+    let mut block = voice.block;
+    block.shrink(4 * limits::WATCH_BYTES_PER_TURN);
+    desk.watching.block = block;
+    desk.watching.watches = Some(watches);
+    result
+}
+
+/// Writes what watches say into their connections' outputs.
+struct Voice<'f> {
+    connections: &'f mut Slab<Connection>,
+    desk: &'f mut Desk,
+    now_ns: u64,
+    /// The events of the batch, if they are encoded.
+    block: EventBlock,
+    encoded: bool,
+}
+
+impl Voice<'_> {
+    /// Has something written to a stream's connection.
+    fn say(&mut self, owner: Owner, write: impl FnOnce(&mut Voice<'_>, &mut Vec<u8>)) {
+        let Some(connection) = find(self.connections, owner.connection) else {
+            return;
+        };
+        self.desk.ready_output(connection, self.now_ns);
+        let mut out = std::mem::take(&mut connection.output);
+        let before = out.len();
+        write(self, &mut out);
+        self.desk.output_bytes += out.len() - before;
+        if let Some(connection) = find(self.connections, owner.connection) {
+            connection.output = out;
+            self.desk.touch(connection, owner.connection);
+        }
+    }
+
+    fn header(&self, revision: i64) -> api::Header {
+        api::Header {
+            revision,
+            ..self.desk.header
+        }
+    }
+}
+
+impl Sink<Owner> for Voice<'_> {
+    fn room(&mut self, owner: Owner) -> bool {
+        let Some(connection) = find(self.connections, owner.connection) else {
+            return false;
+        };
+        let starved = self.desk.output_bytes >= limits::WATCH_OUTPUT_PER_FRONT;
+        self.desk.watching.starved |= starved;
+        let full = connection.unsent().len() >= limits::WATCH_OUTPUT_PER_CONNECTION;
+        connection.watch_blocked |= full;
+        connection.phase == Phase::Serving && !full && !starved
+    }
+
+    fn next_batch(&mut self) {
+        self.encoded = false;
+    }
+
+    fn events(&mut self, owner: Owner, watches: &[i64], batch: &Batch<'_>) -> Result<(), TooLarge> {
+        if !self.encoded {
+            self.block.fill(batch.events.iter().copied());
+            self.encoded = true;
+        }
+        // As in etcd.
+        let limit = self.desk.message_bytes_max();
+        let header = self.header(batch.revision);
+        let mut told = Ok(());
+        if batch.fragment && self.block.bytes() > limit {
+            self.encoded = false;
+            let mut rest = batch.events;
+            while !rest.is_empty() {
+                let (part, others) = rest.split_at(fragment(rest, limit));
+                rest = others;
+                self.block.fill(part.iter().copied());
+                self.say(owner, |voice, out| {
+                    let more = !rest.is_empty();
+                    let written = wire::encode_watch_events(
+                        &header,
+                        &voice.block,
+                        watches,
+                        more,
+                        owner.stream,
+                        limits::RESPONSE_BYTES_MAX,
+                        out,
+                    );
+                    told = told.and(written.map_err(|_| TooLarge));
+                });
+            }
+            return told;
+        }
+        self.say(owner, |voice, out| {
+            let written = wire::encode_watch_events(
+                &header,
+                &voice.block,
+                watches,
+                false,
+                owner.stream,
+                limits::RESPONSE_BYTES_MAX,
+                out,
+            );
+            told = written.map_err(|_| TooLarge);
+        });
+        told
+    }
+
+    fn compacted(&mut self, owner: Owner, watch: i64, compact_revision: i64) {
+        // The revision is 0, as in etcd.
+        let header = self.header(0);
+        self.say(owner, |_, out| {
+            wire::encode_watch_cancelled(&header, watch, compact_revision, "", owner.stream, out);
+        });
+    }
+
+    fn ended(&mut self, owner: Owner, watch: i64, why: WatchRefusal) {
+        let header = self.desk.header;
+        self.say(owner, |_, out| {
+            let reason = why.reason();
+            wire::encode_watch_cancelled(&header, watch, 0, reason, owner.stream, out);
+        });
+    }
+
+    fn progress(&mut self, owner: Owner, watches: &[i64], revision: i64) {
+        let header = self.header(revision);
+        self.say(owner, |_, out| {
+            wire::encode_watch_progress(&header, watches, owner.stream, out);
+        });
+    }
+}
+
+/// How many of the events fit one part; at least one.
+fn fragment(events: &[api::Event<'_>], limit: usize) -> usize {
+    let bytes = |kv: &api::KeyValue<'_>| kv.key.len() + kv.value.len();
+    let mut sum = 0;
+    let over = events.iter().position(|event| {
+        sum += bytes(&event.kv) + event.prev_kv.as_ref().map_or(0, bytes);
+        sum > limit
+    });
+    over.unwrap_or(events.len()).max(1)
+}

@@ -1,0 +1,260 @@
+//! Single cases of the watch core.
+
+use super::store::{Ears, SECOND, Said, Store, config};
+use crate::api::{WatchCreate, WatchRefusal};
+use crate::limits;
+use crate::watch::{Bounds, StreamId, Watches};
+
+fn of(key: &'static [u8]) -> WatchCreate<'static> {
+    WatchCreate {
+        key,
+        ..WatchCreate::default()
+    }
+}
+
+fn from(key: &'static [u8], start_revision: i64) -> WatchCreate<'static> {
+    WatchCreate {
+        start_revision,
+        ..of(key)
+    }
+}
+
+struct Bench {
+    store: Store,
+    watches: Watches<u32>,
+    ears: Ears,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench {
+            store: Store::new(),
+            watches: Watches::new(config()),
+            ears: Ears::default(),
+        }
+    }
+
+    fn watch(&mut self, stream: StreamId, create: &WatchCreate<'_>) -> Result<i64, WatchRefusal> {
+        let revision = self.store.meta.revision;
+        self.watches.create(stream, create, revision, 0)
+    }
+
+    fn put(&mut self, key: &[u8]) {
+        self.store.write(&[(key, Some(b"value"))]);
+    }
+
+    fn settle(&mut self) {
+        self.store.settle(&mut self.watches, &mut self.ears);
+    }
+
+    /// The revisions of the events that a stream was told, message by message.
+    fn revisions(&mut self, stream: u32) -> Vec<Vec<i64>> {
+        let said = self.ears.take(stream);
+        said.into_iter()
+            .map(|said| match said {
+                Said::Events { events, .. } => {
+                    events.iter().map(|event| event.kv.mod_revision).collect()
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn ids_are_given_and_refused_as_in_etcd() {
+    let mut bench = Bench::new();
+    let (a, b) = (bench.watches.open(0), bench.watches.open(1));
+    assert_eq!(bench.watch(a, &of(b"x")), Ok(0));
+    let with_id = |watch_id| WatchCreate {
+        watch_id,
+        ..of(b"x")
+    };
+    assert_eq!(bench.watch(a, &with_id(1)), Ok(1));
+    assert_eq!(bench.watch(a, &of(b"x")), Ok(2));
+    assert_eq!(bench.watch(a, &with_id(2)), Err(WatchRefusal::DuplicateId));
+    assert_eq!(bench.watch(b, &of(b"x")), Ok(0), "each stream has its own");
+    assert!(bench.watches.cancel(a, 1));
+    assert_eq!(bench.watch(a, &with_id(1)), Ok(1));
+    let range = |key, range_end| WatchCreate {
+        range_end,
+        ..of(key)
+    };
+    let empty = Err(WatchRefusal::EmptyRange);
+    assert_eq!(bench.watch(a, &range(b"x", b"x")), empty);
+    assert_eq!(bench.watch(a, &range(b"x", b"w")), empty);
+    assert_eq!(bench.watch(a, &range(b"x", b"\0")), Ok(3));
+    assert_eq!(bench.watch(a, &range(b"", b"\0")), Ok(4));
+    let past = bench.watch(a, &from(b"x", -1));
+    assert_eq!(past, Err(WatchRefusal::Compacted));
+}
+
+#[test]
+fn watches_over_the_bound_are_refused() {
+    let bounds = Bounds {
+        watches: 2,
+        key_bytes: 3,
+    };
+    let mut watches = Watches::new(crate::watch::WatchConfig { bounds, ..config() });
+    let stream = watches.open(0);
+    assert_eq!(
+        watches.create(stream, &of(b"four"), 1, 0),
+        Err(WatchRefusal::TooMany)
+    );
+    assert_eq!(watches.create(stream, &of(b"one"), 1, 0), Ok(0));
+    watches.cancel(stream, 0);
+    assert_eq!(watches.create(stream, &of(b"a"), 1, 0), Ok(1));
+    assert_eq!(watches.create(stream, &of(b"b"), 1, 0), Ok(2));
+    assert_eq!(
+        watches.create(stream, &of(b"c"), 1, 0),
+        Err(WatchRefusal::TooMany)
+    );
+}
+
+#[test]
+fn one_event_is_encoded_once_for_all_who_want_it() {
+    let mut bench = Bench::new();
+    for owner in 0..10 {
+        let stream = bench.watches.open(owner);
+        for _ in 0..10 {
+            bench.watch(stream, &of(b"key")).unwrap();
+        }
+    }
+    bench.put(b"key");
+    bench.put(b"other");
+    bench.settle();
+    assert_eq!(bench.ears.batches, 1);
+    assert_eq!(bench.ears.said.len(), 10, "one message for each stream");
+    for (_, said) in &bench.ears.said {
+        let Said::Events {
+            watches, events, ..
+        } = said
+        else {
+            panic!("{said:?}")
+        };
+        assert_eq!((watches.len(), events.len()), (10, 1));
+    }
+}
+
+#[test]
+fn the_past_is_told_in_bounded_turns_and_joined_to_the_present() {
+    let mut bench = Bench::new();
+    let many = 2 * limits::WATCH_EVENTS_PER_TURN + 10;
+    for _ in 0..many {
+        bench.put(b"key");
+    }
+    let stream = bench.watches.open(0);
+    bench.watch(stream, &from(b"key", 2)).unwrap();
+    bench.store.turn(&mut bench.watches, &mut bench.ears);
+    let first = bench.revisions(0).concat();
+    assert!(
+        first.len() <= limits::WATCH_EVENTS_PER_TURN,
+        "{}",
+        first.len()
+    );
+    bench.put(b"key");
+    bench.settle();
+    bench.put(b"key");
+    bench.settle();
+    let all = [first, bench.revisions(0).concat()].concat();
+    assert_eq!(all, (2..2 + many as i64 + 2).collect::<Vec<_>>());
+    assert_eq!(bench.watches.live, 1);
+}
+
+#[test]
+fn a_stalled_watch_costs_no_memory_and_delays_nobody() {
+    let mut bench = Bench::new();
+    let (slow, fast) = (bench.watches.open(0), bench.watches.open(1));
+    bench.watch(slow, &of(b"key")).unwrap();
+    bench.watch(fast, &of(b"key")).unwrap();
+    bench.ears.stalled.insert(0);
+    let before = bench.watches.memory();
+    for _ in 0..1_000 {
+        bench.put(b"key");
+        bench.settle();
+    }
+    assert_eq!(bench.watches.memory(), before);
+    assert_eq!(bench.revisions(1).len(), 1_000);
+    assert!(bench.revisions(0).is_empty());
+    assert!(!bench.watches.has_work(), "nobody waits busily");
+    bench.ears.stalled.clear();
+    bench.watches.wake(slow);
+    bench.settle();
+    let told = bench.revisions(0).concat();
+    assert_eq!(told, (2..1_002).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_compaction_does_not_take_from_a_live_watch_what_is_not_purged() {
+    let mut bench = Bench::new();
+    let stream = bench.watches.open(0);
+    bench.watch(stream, &of(b"key")).unwrap();
+    bench.put(b"key");
+    bench.put(b"key");
+    bench.store.compact(3);
+    bench.settle();
+    assert_eq!(bench.revisions(0).concat(), [2, 3]);
+    bench.put(b"key");
+    bench.put(b"key");
+    bench.store.compact(5);
+    bench.store.purge(100);
+    bench.settle();
+    assert_eq!(bench.ears.take(0), [Said::Compacted(0, 5)]);
+    assert!(bench.watches.is_empty());
+    bench.watch(stream, &from(b"key", 4)).unwrap();
+    bench.watch(stream, &from(b"key", 5)).unwrap();
+    bench.settle();
+    let said = bench.ears.take(0);
+    assert_eq!(said[0], Said::Compacted(1, 5), "{said:?}");
+    assert!(
+        matches!(&said[1], Said::Events { watches, .. } if watches == &[2]),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn progress_is_told_to_quiet_watches_and_on_request() {
+    let mut bench = Bench::new();
+    let stream = bench.watches.open(0);
+    let notify = |key, start_revision| WatchCreate {
+        progress_notify: true,
+        ..from(key, start_revision)
+    };
+    bench.watch(stream, &notify(b"a", 0)).unwrap();
+    bench.watch(stream, &notify(b"b", 0)).unwrap();
+    bench.watch(stream, &of(b"c")).unwrap();
+    bench.put(b"a");
+    bench.settle();
+    bench.ears.take(0);
+    let mut now = 2 * SECOND;
+    bench.watches.tick(now, &mut bench.ears);
+    assert_eq!(bench.ears.take(0), [Said::Progress(vec![1], 2)]);
+    bench.watches.tick(now, &mut bench.ears);
+    assert_eq!(bench.ears.take(0), [], "not again so soon");
+    now += 2 * SECOND;
+    bench.watches.tick(now, &mut bench.ears);
+    assert_eq!(bench.ears.take(0), [Said::Progress(vec![0, 1], 2)]);
+
+    bench.watches.ask_progress(stream);
+    assert!(bench.watches.has_work());
+    bench.settle();
+    assert_eq!(bench.ears.take(0), [Said::Progress(vec![], 2)]);
+
+    // A watch that begins in the future holds the stream's progress back until then.
+    bench.watch(stream, &notify(b"d", 3)).unwrap();
+    bench.watches.ask_progress(stream);
+    bench.settle();
+    assert_eq!(bench.ears.take(0), []);
+    now += 2 * SECOND;
+    bench.watches.tick(now, &mut bench.ears);
+    assert_eq!(bench.ears.take(0), [Said::Progress(vec![0, 1], 2)]);
+    bench.put(b"z");
+    bench.watches.ask_progress(stream);
+    bench.settle();
+    assert_eq!(bench.ears.take(0), [Said::Progress(vec![], 3)]);
+
+    let other = bench.watches.open(1);
+    bench.watches.ask_progress(other);
+    bench.settle();
+    assert_eq!(bench.ears.take(1), [], "a stream without watches has none");
+}
