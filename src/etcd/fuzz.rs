@@ -1,8 +1,8 @@
 //! The entry point for fuzzing: whatever the bytes, decoding ends and stays within its bounds.
 #![forbid(unsafe_code)]
 
-use super::{Method, decode, message};
-use crate::api::{Request, RequestOp, TxnRequest};
+use super::{Condition, Method, decode, member, message};
+use crate::api::{Header, Request, RequestOp, TxnRequest};
 
 /// Takes `bytes` for what comes on a stream, and what stands behind a byte that chooses the call
 /// for a message.
@@ -17,7 +17,10 @@ pub fn fuzz_message(bytes: &[u8]) {
         return;
     };
     let method = Method::ALL[usize::from(*choice) % Method::ALL.len()];
-    let Ok(decoded) = decode(method, body) else {
+    let member = Header::default();
+    let _ = member::encode_alarm(&member, &Condition::default(), body, &mut Vec::new());
+    let _ = member::encode_health(body, true, &mut Vec::new());
+    let Ok(Some(decoded)) = decode(method, body) else {
         return;
     };
     match &decoded.request {

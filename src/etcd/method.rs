@@ -20,15 +20,29 @@ pub enum Method {
     LeaseGrant,
     /// `etcdserverpb.Lease/LeaseRevoke`
     LeaseRevoke,
+    /// `etcdserverpb.Lease/LeaseKeepAlive`; a stream of requests and answers.
+    LeaseKeepAlive,
     /// `etcdserverpb.Lease/LeaseTimeToLive`
     LeaseTimeToLive,
     /// `etcdserverpb.Lease/LeaseLeases`
     LeaseLeases,
+    /// `etcdserverpb.Cluster/MemberList`
+    MemberList,
+    /// `etcdserverpb.Maintenance/Alarm`
+    Alarm,
+    /// `etcdserverpb.Maintenance/Status`
+    Status,
+    /// `etcdserverpb.Maintenance/Defragment`
+    Defragment,
+    /// `etcdserverpb.Auth/AuthStatus`
+    AuthStatus,
+    /// `grpc.health.v1.Health/Check`
+    HealthCheck,
 }
 
 impl Method {
     /// Every call.
-    pub const ALL: [Method; 9] = [
+    pub const ALL: [Method; 16] = [
         Method::Range,
         Method::Put,
         Method::DeleteRange,
@@ -36,9 +50,21 @@ impl Method {
         Method::Compact,
         Method::LeaseGrant,
         Method::LeaseRevoke,
+        Method::LeaseKeepAlive,
         Method::LeaseTimeToLive,
         Method::LeaseLeases,
+        Method::MemberList,
+        Method::Alarm,
+        Method::Status,
+        Method::Defragment,
+        Method::AuthStatus,
+        Method::HealthCheck,
     ];
+
+    /// Whether a client may send any number of messages, each of which is answered.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Method::LeaseKeepAlive)
+    }
 }
 
 /// A service: its name, the calls that are served, and those of etcd that are not.
@@ -66,43 +92,32 @@ const SERVICES: &[Service] = &[
         &[
             ("LeaseGrant", Method::LeaseGrant),
             ("LeaseRevoke", Method::LeaseRevoke),
+            ("LeaseKeepAlive", Method::LeaseKeepAlive),
             ("LeaseTimeToLive", Method::LeaseTimeToLive),
             ("LeaseLeases", Method::LeaseLeases),
         ],
-        &["LeaseKeepAlive"],
+        &[],
     ),
     (
         "etcdserverpb.Cluster",
-        &[],
-        &[
-            "MemberAdd",
-            "MemberRemove",
-            "MemberUpdate",
-            "MemberList",
-            "MemberPromote",
-        ],
+        &[("MemberList", Method::MemberList)],
+        &["MemberAdd", "MemberRemove", "MemberUpdate", "MemberPromote"],
     ),
     (
         "etcdserverpb.Maintenance",
-        &[],
         &[
-            "Alarm",
-            "Status",
-            "Defragment",
-            "Hash",
-            "HashKV",
-            "Snapshot",
-            "MoveLeader",
-            "Downgrade",
+            ("Alarm", Method::Alarm),
+            ("Status", Method::Status),
+            ("Defragment", Method::Defragment),
         ],
+        &["Hash", "HashKV", "Snapshot", "MoveLeader", "Downgrade"],
     ),
     (
         "etcdserverpb.Auth",
-        &[],
+        &[("AuthStatus", Method::AuthStatus)],
         &[
             "AuthEnable",
             "AuthDisable",
-            "AuthStatus",
             "Authenticate",
             "UserAdd",
             "UserGet",
@@ -118,6 +133,11 @@ const SERVICES: &[Service] = &[
             "RoleGrantPermission",
             "RoleRevokePermission",
         ],
+    ),
+    (
+        "grpc.health.v1.Health",
+        &[("Check", Method::HealthCheck)],
+        &["List", "Watch"],
     ),
     ("v3lockpb.Lock", &[], &["Lock", "Unlock"]),
     (

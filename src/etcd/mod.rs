@@ -2,7 +2,8 @@
 //! sockets, no clocks, no store.
 //!
 //! Reading order: `pb` is protobuf's wire format, `message` gRPC's framing, `status` how calls
-//! fail, `method` which calls there are; `request` reads requests in place, `reply` writes answers.
+//! fail, `method` which calls there are; `request` reads requests in place, `reply` writes answers,
+//! and `member` those about the member and its cluster.
 //! The numbers of the fields are facts of etcd's protocol (`rpc.proto`, `kv.proto`).
 
 pub mod pb;
@@ -17,11 +18,14 @@ mod request;
 
 mod reply;
 
+pub mod member;
+
 pub mod fuzz;
 
 #[cfg(test)]
 mod tests;
 
+pub use member::{Condition, Member};
 pub use method::Method;
 pub use reply::{RangeEncoder, TooLong, encode_put_response, encode_response};
 pub use request::{Decoded, Refused, decode};

@@ -9,8 +9,8 @@ use super::pb::{Fields, Malformed, Value};
 use super::status::{Code, Status};
 use crate::api::{
     CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, Error,
-    LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
-    Request, RequestOp, SortOrder, SortTarget, TxnRequest,
+    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
+    PutRequest, RangeRequest, Request, RequestOp, SortOrder, SortTarget, TxnRequest,
 };
 
 /// How deep transactions may nest in a message; decoding recurses. The store takes fewer.
@@ -81,8 +81,8 @@ impl Flaws {
     }
 }
 
-/// Reads the message of a call.
-pub fn decode(method: Method, message: &[u8]) -> Result<Decoded<'_>, Refused> {
+/// Reads the message of a call of the KV or the Lease service; `None` if it is of another.
+pub fn decode(method: Method, message: &[u8]) -> Result<Option<Decoded<'_>>, Refused> {
     let mut flaws = Flaws::default();
     let request = match method {
         Method::Range => {
@@ -114,6 +114,10 @@ pub fn decode(method: Method, message: &[u8]) -> Result<Decoded<'_>, Refused> {
             let (id, _) = two_numbers(message)?;
             Request::LeaseRevoke(LeaseRevokeRequest { id })
         }
+        Method::LeaseKeepAlive => {
+            let (id, _) = two_numbers(message)?;
+            Request::LeaseKeepAlive(LeaseKeepAliveRequest { id })
+        }
         Method::LeaseTimeToLive => {
             let (id, keys) = two_numbers(message)?;
             Request::LeaseTimeToLive(LeaseTimeToLiveRequest {
@@ -126,11 +130,17 @@ pub fn decode(method: Method, message: &[u8]) -> Result<Decoded<'_>, Refused> {
             two_numbers(message)?;
             Request::Leases
         }
+        Method::MemberList
+        | Method::Alarm
+        | Method::Status
+        | Method::Defragment
+        | Method::AuthStatus
+        | Method::HealthCheck => return Ok(None),
     };
-    Ok(Decoded {
+    Ok(Some(Decoded {
         request,
         flaw: flaws.first,
-    })
+    }))
 }
 
 fn merge_range<'a>(

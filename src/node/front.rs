@@ -21,7 +21,7 @@ mod watching;
 mod tests;
 
 use crate::api;
-use crate::etcd::Method;
+use crate::etcd::{Member, Method};
 use crate::limits;
 use crate::node::messages::{
     FrontId, FrontInput, LeaseAnswers, LeaseAsks, Outcome, ProposalBatch, Reply,
@@ -32,6 +32,7 @@ use connection::{Connection, Phase};
 use desk::{Desk, Waiter};
 use quoin_storage::tree::Reader;
 use slab::Slab;
+use std::sync::Arc;
 
 pub use answer::{Answer, Answers};
 pub use connection::{ConnectionId, HttpVersion};
@@ -59,6 +60,8 @@ pub struct FrontConfig {
     pub seed: u64,
     /// The product's version, for whoever asks.
     pub version: &'static str,
+    /// What is told of this member.
+    pub member: Arc<Member>,
 }
 
 /// What the runtime has to do with a connection's socket.
@@ -93,7 +96,6 @@ pub struct Front {
     connections: Slab<Connection>,
     reader: Reader,
     desk: Desk,
-    has_leader: bool,
     generation: u32,
     next_scan_ns: u64,
 }
@@ -105,7 +107,6 @@ impl Front {
             connections: Slab::new(),
             reader,
             desk: Desk::new(config, now_ns),
-            has_leader: false,
             generation: 0,
             next_scan_ns: now_ns,
         }
@@ -188,7 +189,12 @@ impl Front {
 
     /// Whether the cluster has a leader, as far as this member knows.
     pub fn has_leader(&self) -> bool {
-        self.has_leader
+        self.desk.has_leader
+    }
+
+    /// How many bytes the store takes on disk, for whoever asks.
+    pub fn store_takes(&mut self, bytes: u64) {
+        self.desk.file_bytes = bytes;
     }
 
     /// The longest message of a call.
@@ -295,7 +301,7 @@ impl Front {
             FrontInput::LocalReads(local) => self.desk.local_reads = local,
             FrontInput::Term { term, has_leader } => {
                 self.desk.header.raft_term = term;
-                self.has_leader = has_leader;
+                self.desk.has_leader = has_leader;
             }
             FrontInput::Published => self.published(),
         }

@@ -45,15 +45,21 @@ enum Codec {
 /// A call between its first header and its last answer.
 struct Call {
     generation: u32,
+    method: Method,
     respond: SendResponse<Bytes>,
-    state: State,
+    /// Messages on their way in, while more may come.
+    incoming: Option<Incoming>,
+    /// Messages that the front has and has not answered.
+    asked: usize,
+    /// Answers on their way out, once there was one.
+    outgoing: Option<Outgoing>,
 }
 
-enum State {
-    Incoming(Method, Incoming),
-    /// The front has it.
-    Asked,
-    Outgoing(Outgoing),
+impl Call {
+    /// Nothing more will come, and everything that came is answered.
+    fn is_answered(&self) -> bool {
+        self.asked == 0 && self.incoming.is_none()
+    }
 }
 
 struct Session {
@@ -217,15 +223,18 @@ impl Session {
         let incoming = Incoming::new(body, self.place.seat.clock.now_ns());
         let key = self.calls.insert(Call {
             generation: self.generation,
+            method,
             respond,
-            state: State::Incoming(method, incoming),
+            incoming: Some(incoming),
+            asked: 0,
+            outgoing: None,
         });
         if self.receive(key, cx, front, cost) {
             self.incoming.push(key);
         }
     }
 
-    /// Reads what has come of a call; `true` if more is to come.
+    /// Reads what has come of a call; `true` if more may come.
     fn receive(
         &mut self,
         key: usize,
@@ -233,40 +242,66 @@ impl Session {
         front: &RefCell<Front>,
         cost: &mut usize,
     ) -> bool {
-        let call = &mut self.calls[key];
-        let State::Incoming(method, incoming) = &mut call.state else {
-            return false;
-        };
-        let kept = incoming.buffer.len();
-        let received = incoming.poll(cx, self.message_bytes_max);
-        let keeps = match received {
-            Received::Part => incoming.buffer.len(),
-            _ => 0,
-        };
-        let fits = front.borrow_mut().keeps_input(keeps, kept);
-        match received {
-            Received::Part if fits => return true,
-            Received::Part => {
-                incoming.buffer = Vec::new();
-                stream::refuse(&mut call.respond, &api::Error::TooManyRequests.into());
-                self.calls.remove(key);
+        loop {
+            let Some(call) = self.calls.get_mut(key) else {
+                return false;
+            };
+            let Some(incoming) = &mut call.incoming else {
+                return false;
+            };
+            let kept = incoming.buffer.len();
+            let received = incoming.poll(cx, self.message_bytes_max);
+            let keeps = match received {
+                Received::Part => incoming.buffer.len(),
+                _ => 0,
+            };
+            if kept == 0 && keeps > 0 {
+                incoming.since_ns = self.place.seat.clock.now_ns();
             }
-            Received::Gone => {
-                self.calls.remove(key);
-            }
-            Received::Refused(status) => {
-                stream::refuse(&mut call.respond, &status);
-                self.calls.remove(key);
-            }
-            Received::Whole(message) => {
-                let (method, stream) = (*method, stream_number(key, call.generation));
-                call.state = State::Asked;
-                let now_ns = self.place.seat.clock.now_ns();
-                let mut front = front.borrow_mut();
-                *cost += front.call(self.place.id, stream, method, &message, now_ns);
+            let fits = front.borrow_mut().keeps_input(keeps, kept);
+            match received {
+                Received::Part if fits => return true,
+                Received::Part => {
+                    let status = api::Error::TooManyRequests.into();
+                    self.end(key, Err(status), cx);
+                    return false;
+                }
+                Received::Gone => {
+                    self.forget(key);
+                    return false;
+                }
+                Received::Refused(status) => {
+                    self.end(key, Err(status), cx);
+                    return false;
+                }
+                Received::End => {
+                    call.incoming = None;
+                    match (call.method.is_stream(), call.asked) {
+                        (true, 0) => self.end(key, Ok(()), cx),
+                        (true, _) => {}
+                        (false, _) => self.end(key, Err(stream::ended_early()), cx),
+                    }
+                    return false;
+                }
+                Received::Whole(message) => {
+                    let streams = call.method.is_stream();
+                    if !streams {
+                        call.incoming = None;
+                    }
+                    call.asked += 1;
+                    let (method, number) = (call.method, stream_number(key, call.generation));
+                    let now_ns = self.place.seat.clock.now_ns();
+                    let mut front = front.borrow_mut();
+                    *cost += front.call(self.place.id, number, method, &message, now_ns);
+                    if !streams {
+                        return false;
+                    }
+                    if *cost >= limits::TURN_COST || !front.takes_calls(self.place.id) {
+                        return true;
+                    }
+                }
             }
         }
-        false
     }
 
     fn continue_incoming(
@@ -275,30 +310,24 @@ impl Session {
         front: &RefCell<Front>,
         cost: &mut usize,
     ) {
-        let mut at = 0;
-        while at < self.incoming.len() {
+        for key in std::mem::take(&mut self.incoming) {
             // A message that is complete waits like a stream that is not accepted yet.
-            if *cost >= limits::TURN_COST || !front.borrow().takes_calls(self.place.id) {
-                return;
-            }
-            if self.receive(self.incoming[at], cx, front, cost) {
-                at += 1;
-            } else {
-                self.incoming.swap_remove(at);
+            let waits = *cost >= limits::TURN_COST || !front.borrow().takes_calls(self.place.id);
+            if waits || self.receive(key, cx, front, cost) {
+                self.incoming.push(key);
             }
         }
     }
 
     /// Tells the front how long the oldest incomplete message has taken.
     fn report_incoming(&mut self, front: &RefCell<Front>) {
-        let since = self
-            .incoming
-            .iter()
-            .filter_map(|key| match &self.calls[*key].state {
-                State::Incoming(_, incoming) => Some(incoming.since_ns),
-                State::Asked | State::Outgoing(_) => None,
-            });
-        let oldest = since.min();
+        let incoming = self.incoming.iter().filter_map(|key| {
+            let incoming = self.calls.get(*key)?.incoming.as_ref()?;
+            // A stream of messages may be silent before each of them, another call may not.
+            let waits = !incoming.buffer.is_empty() || !self.calls[*key].method.is_stream();
+            waits.then_some(incoming.since_ns)
+        });
+        let oldest = incoming.min();
         front.borrow_mut().receives_since(self.place.id, oldest);
     }
 
@@ -321,44 +350,75 @@ impl Session {
                 self.given += message.len();
                 continue;
             };
+            call.asked -= 1;
             if let Some(status) = answer.refused {
-                stream::refuse(&mut call.respond, &status);
                 self.given += message.len();
-                self.calls.remove(key);
+                self.end(key, Err(status), cx);
                 continue;
             }
-            let length = message.len();
-            let Some(mut outgoing) = Outgoing::begin(&mut call.respond, message) else {
-                self.given += length;
-                self.calls.remove(key);
+            if call.outgoing.is_none() {
+                call.outgoing = Outgoing::begin(&mut call.respond);
+            }
+            let Some(outgoing) = &mut call.outgoing else {
+                self.given += message.len();
+                self.forget(key);
                 continue;
             };
-            match outgoing.poll(cx, &mut self.given) {
-                Sent::All => {
-                    self.calls.remove(key);
-                }
-                Sent::Part => {
-                    call.state = State::Outgoing(outgoing);
-                    self.outgoing.push(key);
-                }
+            outgoing.push(message);
+            if call.is_answered() {
+                self.end(key, Ok(()), cx);
+            } else {
+                self.send(key, cx);
             }
         }
     }
 
+    /// Ends a call, behind what is on its way out.
+    fn end(&mut self, key: usize, how: Result<(), Status>, cx: &mut Context<'_>) {
+        let call = &mut self.calls[key];
+        if call.outgoing.is_none() {
+            match &how {
+                Err(status) => stream::refuse(&mut call.respond, status),
+                Ok(()) => call.outgoing = Outgoing::begin(&mut call.respond),
+            }
+        }
+        match &mut call.outgoing {
+            Some(outgoing) => {
+                outgoing.end(how);
+                self.send(key, cx);
+            }
+            None => self.forget(key),
+        }
+    }
+
+    /// Sends what can be sent of a call's answers.
+    fn send(&mut self, key: usize, cx: &mut Context<'_>) {
+        let Some(outgoing) = &mut self.calls[key].outgoing else {
+            return;
+        };
+        match outgoing.poll(cx, &mut self.given) {
+            Sent::All => self.forget(key),
+            Sent::Idle => {}
+            Sent::Part if self.outgoing.contains(&key) => {}
+            Sent::Part => self.outgoing.push(key),
+        }
+    }
+
+    /// Forgets a call.
+    fn forget(&mut self, key: usize) {
+        if let Some(mut outgoing) = self.calls.remove(key).outgoing {
+            outgoing.give_up(&mut self.given);
+        }
+        self.incoming.retain(|other| *other != key);
+        self.outgoing.retain(|other| *other != key);
+    }
+
     fn continue_outgoing(&mut self, cx: &mut Context<'_>) {
-        let mut at = 0;
-        while at < self.outgoing.len() && !self.io.is_full() {
-            let key = self.outgoing[at];
-            let sent = match &mut self.calls[key].state {
-                State::Outgoing(outgoing) => outgoing.poll(cx, &mut self.given),
-                State::Incoming(..) | State::Asked => Sent::All,
-            };
-            match sent {
-                Sent::All => {
-                    self.calls.remove(key);
-                    self.outgoing.swap_remove(at);
-                }
-                Sent::Part => at += 1,
+        for key in std::mem::take(&mut self.outgoing) {
+            if self.io.is_full() {
+                self.outgoing.push(key);
+            } else {
+                self.send(key, cx);
             }
         }
     }
@@ -369,10 +429,11 @@ impl Drop for Session {
         let Some(front) = &self.place.seat.front else {
             return;
         };
-        let kept = self.calls.iter().map(|(_, call)| match &call.state {
-            State::Incoming(_, incoming) => incoming.buffer.len(),
-            State::Asked | State::Outgoing(_) => 0,
-        });
+        let incoming = self
+            .calls
+            .iter()
+            .filter_map(|(_, call)| call.incoming.as_ref());
+        let kept = incoming.map(|incoming| incoming.buffer.len());
         front.borrow_mut().keeps_input(0, kept.sum());
     }
 }

@@ -17,9 +17,11 @@ use crate::runtime::logger;
 use crate::runtime::queue::{Receiver, Sender};
 use crate::runtime::server::NodeOrder;
 use glommio::net::AcceptedTcpStream;
+use quoin_storage::disk::PageFile;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Everything that can wake a seat from another thread.
@@ -103,6 +105,8 @@ pub struct Seat {
     links: Links,
     /// The time.
     pub clock: Clock,
+    /// The tree's file, whose size is looked at.
+    file: Arc<dyn PageFile>,
     signal: Signal,
     /// The tasks of the connections, by slot.
     sockets: RefCell<Vec<Option<Waker>>>,
@@ -127,13 +131,15 @@ impl Seat {
         order: Option<NodeOrder>,
         links: Links,
         clock: Clock,
+        file: Arc<dyn PageFile>,
     ) -> Seat {
-        Seat {
+        let seat = Seat {
             front_id: front.as_ref().map(|(id, _)| *id),
             front: front.map(|(_, front)| RefCell::new(front)),
             order: order.map(RefCell::new),
             links,
             clock,
+            file,
             signal: Signal::default(),
             sockets: RefCell::new(Vec::new()),
             scratch: RefCell::new(vec![0; limits::READ_BYTES_PER_TURN]),
@@ -146,6 +152,15 @@ impl Seat {
             stopping: Cell::new(false),
             quiet: Cell::new(false),
             ready: Cell::new(false),
+        };
+        seat.measure_store();
+        seat
+    }
+
+    /// Tells the front how much the store takes on disk.
+    fn measure_store(&self) {
+        if let (Some(front), Ok(bytes)) = (&self.front, self.file.allocated_bytes()) {
+            front.borrow_mut().store_takes(bytes);
         }
     }
 
@@ -396,6 +411,7 @@ impl Seat {
             if left_out > 0 {
                 crate::log_warn!("{left_out} more events of clients were not listed");
             }
+            self.measure_store();
         }
         if let Some(front) = &self.front {
             front.borrow_mut().tick(now_ns);

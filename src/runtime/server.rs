@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::apply::{Applier, BatchLimits, validate};
+use crate::etcd::Member;
 use crate::limits;
 use crate::node::front::{Front, FrontConfig};
 use crate::node::messages::{FrontId, LogEntry, OrderInput};
@@ -10,7 +11,7 @@ use crate::node::order::{Order, OrderConfig, RecoveredLog};
 use crate::runtime::checkpoint_thread::CheckpointThread;
 use crate::runtime::clock::Clock;
 use crate::runtime::data_dir::{self, DataDir, Identity};
-use crate::runtime::flags::Config;
+use crate::runtime::flags::{Config, Url};
 use crate::runtime::log_thread::{self, LogThread};
 use crate::runtime::placement::{Place, Placement};
 use crate::runtime::queue::{self, Receiver, Sender};
@@ -89,6 +90,17 @@ fn newcomer(config: &Config) -> Identity {
     }
 }
 
+/// What is told of this member.
+fn member(config: &Config, identity: &Identity) -> Member {
+    let texts = |urls: &[Url]| urls.iter().map(ToString::to_string).collect();
+    Member {
+        id: identity.member_id,
+        name: config.name.clone(),
+        peer_urls: texts(&config.advertise_peer),
+        client_urls: texts(&config.advertise_client),
+    }
+}
+
 /// The order actor over the real tree.
 pub type NodeOrder = Order<tree::Writer>;
 
@@ -163,6 +175,7 @@ impl Node {
                 // Another sequence than that of consensus.
                 seed: seed.rotate_left(32),
                 version: VERSION,
+                member: Arc::new(member(config, &identity)),
             },
         })
     }
@@ -493,7 +506,14 @@ async fn run_seat(parts: SeatParts) {
         let reader = reader.expect("there are more slots for readers than fronts");
         (config.front, Front::new(config, reader, now_ns))
     });
-    let seat = Rc::new(Seat::new(front, parts.order, parts.links, parts.clock));
+    let file = parts.shared.page_file();
+    let seat = Rc::new(Seat::new(
+        front,
+        parts.order,
+        parts.links,
+        parts.clock,
+        file,
+    ));
     for number in 1..=limits::GUARD_TIMERS {
         glommio::spawn_local(guard(number)).detach();
     }

@@ -236,7 +236,7 @@ fn same_txn(txn: &api::TxnRequest<'_>, expected: &pb::TxnRequest) {
 }
 
 fn check(method: Method, message: &[u8], expected: pb::Op) {
-    let decoded = decode(method, message).unwrap();
+    let decoded = decode(method, message).unwrap().unwrap();
     assert_eq!(decoded.flaw, None);
     same(&decoded.request, &expected);
 }
@@ -286,7 +286,7 @@ fn what_api_has_no_words_for_is_a_flaw() {
         sort_order: 3,
         ..pb::RangeRequest::default()
     };
-    let flaw = |method, message: Vec<u8>| decode(method, &message).unwrap().flaw;
+    let flaw = |method, message: Vec<u8>| decode(method, &message).unwrap().unwrap().flaw;
     let invalid = Some(Error::InvalidSortOption);
     assert_eq!(flaw(Method::Range, range.encode_to_vec()), invalid);
     range.sort_order = 0;
@@ -507,7 +507,7 @@ fn answers_inside_a_transaction_say_at_which_revision_they_ran() {
 
 #[test]
 fn leases_are_asked_for_and_answered_by_the_numbers_of_etcd() {
-    let request = |method, message| decode(method, message).unwrap().request;
+    let request = |method, message| decode(method, message).unwrap().unwrap().request;
     assert_eq!(
         request(Method::LeaseGrant, &[8, 60, 16, 7]),
         Request::LeaseGrant(api::LeaseGrantRequest { ttl: 60, id: 7 })
@@ -515,6 +515,10 @@ fn leases_are_asked_for_and_answered_by_the_numbers_of_etcd() {
     assert_eq!(
         request(Method::LeaseRevoke, &[8, 7]),
         Request::LeaseRevoke(api::LeaseRevokeRequest { id: 7 })
+    );
+    assert_eq!(
+        request(Method::LeaseKeepAlive, &[8, 7]),
+        Request::LeaseKeepAlive(api::LeaseKeepAliveRequest { id: 7 })
     );
     let asked = api::LeaseTimeToLiveRequest {
         id: 7,

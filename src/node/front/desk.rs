@@ -3,6 +3,8 @@
 
 mod leases;
 
+mod member;
+
 mod requests;
 
 use super::answer;
@@ -46,6 +48,9 @@ pub(super) struct Desk {
     pub header: api::Header,
     pub local_reads: bool,
     pub stopping: bool,
+    pub has_leader: bool,
+    /// Bytes of the store on disk, as last told.
+    pub file_bytes: u64,
     pub waiters: Waiters<Waiter>,
     batch: BatchBuilder,
     full_batches: Vec<ProposalBatch>,
@@ -85,6 +90,8 @@ impl Desk {
             },
             local_reads: false,
             stopping: false,
+            has_leader: false,
+            file_bytes: 0,
             waiters: Waiters::new(limits::REQUESTS_PER_FRONT, now_ns),
             batch: BatchBuilder::new(
                 config.member_id,

@@ -51,6 +51,7 @@ impl Bench {
             quota_bytes: Some(QUOTA as u64),
             watch_progress_ns: 1_000 * MS,
             version: "0",
+            member: Arc::default(),
         };
         let mut front = Front::new(config, shared.reader().unwrap(), 0);
         front.step(FrontInput::LocalReads(true), 0);

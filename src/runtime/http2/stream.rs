@@ -9,6 +9,7 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode, request};
+use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -55,21 +56,25 @@ pub fn read_head(head: &request::Parts, has_leader: bool) -> Result<Asked, Statu
     Ok(Asked::Call(method))
 }
 
-/// A message on its way in.
+/// Messages on their way in.
 pub struct Incoming {
     body: RecvStream,
+    /// Received and not looked at: what stood behind a message.
+    rest: Bytes,
     /// What has come of a message that is not complete.
     pub buffer: Vec<u8>,
     /// When it began.
     pub since_ns: u64,
 }
 
-/// What has come of a message.
+/// What has come.
 pub enum Received {
-    /// All of it: the bytes, and how many of them are the prefix.
+    /// A message.
     Whole(Bytes),
     /// More is to come.
     Part,
+    /// Nothing more will come.
+    End,
     /// Something that is answered with this.
     Refused(Status),
     /// The client has given up.
@@ -77,54 +82,65 @@ pub enum Received {
 }
 
 impl Incoming {
-    /// A message of which nothing has been read.
+    /// A stream of which nothing has been read.
     pub fn new(body: RecvStream, now_ns: u64) -> Incoming {
         Incoming {
             body,
+            rest: Bytes::new(),
             buffer: Vec::new(),
             since_ns: now_ns,
         }
     }
 
-    /// Reads what has come.
+    /// Reads the next message.
     pub fn poll(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Received {
         loop {
-            let chunk = match self.body.poll_data(cx) {
-                Poll::Pending => return Received::Part,
-                Poll::Ready(Some(Ok(chunk))) => chunk,
-                Poll::Ready(Some(Err(_))) => return Received::Gone,
-                Poll::Ready(None) => {
-                    return Received::Refused(Status::new(
-                        Code::Internal,
-                        "the request ended before its message was complete",
-                    ));
-                }
-            };
-            // Looked at at once: the client may send as much again. What is kept is counted.
-            let _ = self.body.flow_control().release_capacity(chunk.len());
-            if self.buffer.is_empty() {
-                match message::parse(&chunk, bytes_max) {
-                    Ok(Parsed::Message { message, .. }) => {
-                        return Received::Whole(chunk.slice_ref(message));
+            let chunk = match std::mem::take(&mut self.rest) {
+                rest if !rest.is_empty() => rest,
+                _ => match self.body.poll_data(cx) {
+                    Poll::Pending => return Received::Part,
+                    Poll::Ready(Some(Ok(chunk))) => {
+                        // The client may send as much again. What is kept is counted.
+                        let _ = self.body.flow_control().release_capacity(chunk.len());
+                        chunk
                     }
-                    Ok(Parsed::NeedMore { .. }) => self.buffer.extend_from_slice(&chunk),
-                    Err(status) => return Received::Refused(status),
-                }
-                continue;
-            }
-            self.buffer.extend_from_slice(&chunk);
-            match message::parse(&self.buffer, bytes_max) {
+                    Poll::Ready(Some(Err(_))) => return Received::Gone,
+                    Poll::Ready(None) if self.buffer.is_empty() => return Received::End,
+                    Poll::Ready(None) => return Received::Refused(ended_early()),
+                },
+            };
+            // A message in one piece is not copied.
+            let kept = !self.buffer.is_empty();
+            let bytes = if kept {
+                self.buffer.extend_from_slice(&chunk);
+                &self.buffer[..]
+            } else {
+                &chunk[..]
+            };
+            match message::parse(bytes, bytes_max) {
                 Ok(Parsed::Message { consumed, .. }) => {
-                    let mut whole = Bytes::from(std::mem::take(&mut self.buffer));
-                    whole.truncate(consumed);
+                    let mut whole = match kept {
+                        true => Bytes::from(std::mem::take(&mut self.buffer)),
+                        false => chunk,
+                    };
+                    self.rest = whole.split_off(consumed);
                     whole.advance(message::PREFIX_BYTES);
                     return Received::Whole(whole);
                 }
-                Ok(Parsed::NeedMore { .. }) => {}
+                Ok(Parsed::NeedMore { .. }) if kept => {}
+                Ok(Parsed::NeedMore { .. }) => self.buffer.extend_from_slice(&chunk),
                 Err(status) => return Received::Refused(status),
             }
         }
     }
+}
+
+/// A call without its message.
+pub fn ended_early() -> Status {
+    Status::new(
+        Code::Internal,
+        "the request ended before its message was complete",
+    )
 }
 
 /// Refuses a call, or says that it is none: headers alone. What fails here fails because the
@@ -133,10 +149,7 @@ pub fn refuse(respond: &mut SendResponse<Bytes>, status: &Status) {
     let mut response = Response::new(());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, GRPC);
-    headers.insert(GRPC_STATUS, HeaderValue::from(status.code as u16));
-    if let Ok(text) = HeaderValue::try_from(status.percent_encoded()) {
-        headers.insert(GRPC_MESSAGE, text);
-    }
+    put_status(headers, status);
     let _ = respond.send_response(response, true);
 }
 
@@ -147,61 +160,98 @@ pub fn refuse_plainly(respond: &mut SendResponse<Bytes>, code: StatusCode) {
     let _ = respond.send_response(response, true);
 }
 
-/// A message on its way out.
+/// Messages on their way out.
 pub struct Outgoing {
     stream: SendStream<Bytes>,
-    rest: Bytes,
+    queue: VecDeque<Bytes>,
+    /// How the call ended, if it has.
+    end: Option<Result<(), Status>>,
 }
 
-/// How far a message is.
+/// How far the messages are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// All of it, and the trailers, are with the codec, or the client is gone.
+    /// All of them, and the trailers, are with the codec, or the client is gone.
     All,
-    /// The client must take some of it first.
+    /// All of them so far.
+    Idle,
+    /// The client must take some of them first.
     Part,
 }
 
 impl Outgoing {
     /// Begins to answer a call; `None` if the client is gone.
-    pub fn begin(respond: &mut SendResponse<Bytes>, message: Bytes) -> Option<Outgoing> {
+    pub fn begin(respond: &mut SendResponse<Bytes>) -> Option<Outgoing> {
         let mut response = Response::new(());
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
         let stream = respond.send_response(response, false).ok()?;
         Some(Outgoing {
             stream,
-            rest: message,
+            queue: VecDeque::new(),
+            end: None,
         })
+    }
+
+    /// Adds a message.
+    pub fn push(&mut self, message: Bytes) {
+        self.queue.push_back(message);
+    }
+
+    /// Ends the call behind the messages added so far.
+    pub fn end(&mut self, how: Result<(), Status>) {
+        self.end.get_or_insert(how);
     }
 
     /// Hands on what the client's windows allow; `given` counts the bytes.
     pub fn poll(&mut self, cx: &mut Context<'_>, given: &mut usize) -> Sent {
-        self.stream.reserve_capacity(self.rest.len());
-        while !self.rest.is_empty() {
-            let room = self.stream.capacity().min(self.rest.len());
-            if room == 0 {
+        while let Some(message) = self.queue.front_mut() {
+            self.stream.reserve_capacity(message.len());
+            let room = self.stream.capacity().min(message.len());
+            if room == 0 && !message.is_empty() {
                 match self.stream.poll_capacity(cx) {
                     Poll::Pending => return Sent::Part,
                     Poll::Ready(Some(Ok(_))) => continue,
                     Poll::Ready(Some(Err(_)) | None) => return self.give_up(given),
                 }
             }
-            let piece = self.rest.split_to(room);
+            let piece = message.split_to(room);
+            if message.is_empty() {
+                self.queue.pop_front();
+            }
             *given += piece.len();
             if self.stream.send_data(piece, false).is_err() {
                 return self.give_up(given);
             }
         }
+        let Some(end) = &self.end else {
+            return Sent::Idle;
+        };
         let mut trailers = HeaderMap::with_capacity(2);
-        trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-        trailers.insert(GRPC_MESSAGE, HeaderValue::from_static(""));
+        match end {
+            Ok(()) => {
+                trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+                trailers.insert(GRPC_MESSAGE, HeaderValue::from_static(""));
+            }
+            Err(status) => put_status(&mut trailers, status),
+        }
         let _ = self.stream.send_trailers(trailers);
         Sent::All
     }
 
     /// Nobody will take the rest.
     pub fn give_up(&mut self, given: &mut usize) -> Sent {
-        *given += self.rest.len();
-        self.rest = Bytes::new();
+        *given += self
+            .queue
+            .drain(..)
+            .map(|message| message.len())
+            .sum::<usize>();
         Sent::All
+    }
+}
+
+fn put_status(headers: &mut HeaderMap, status: &Status) {
+    headers.insert(GRPC_STATUS, HeaderValue::from(status.code as u16));
+    if let Ok(text) = HeaderValue::try_from(status.percent_encoded()) {
+        headers.insert(GRPC_MESSAGE, text);
     }
 }

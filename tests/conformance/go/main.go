@@ -7,11 +7,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,14 +22,20 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
 type asker struct {
-	ctx context.Context
-	kv  pb.KVClient
-	n   int
+	ctx         context.Context
+	kv          pb.KVClient
+	lease       pb.LeaseClient
+	cluster     pb.ClusterClient
+	maintenance pb.MaintenanceClient
+	auth        pb.AuthClient
+	health      healthpb.HealthClient
+	n           int
 }
 
 // scrub takes out of an answer what differs from server to server.
@@ -249,6 +258,101 @@ func (a *asker) script() {
 	}
 }
 
+func (a *asker) leases() {
+	grant := func(r *pb.LeaseGrantRequest) {
+		answer, err := a.lease.LeaseGrant(a.ctx, r)
+		scrub(answer.GetHeader())
+		a.say("grant "+describe(r), answer, err)
+	}
+	revoke := func(id int64) {
+		answer, err := a.lease.LeaseRevoke(a.ctx, &pb.LeaseRevokeRequest{ID: id})
+		scrub(answer.GetHeader())
+		a.say(fmt.Sprint("revoke ", id), answer, err)
+	}
+	left := func(id int64, keys bool) {
+		answer, err := a.lease.LeaseTimeToLive(a.ctx, &pb.LeaseTimeToLiveRequest{ID: id, Keys: keys})
+		scrub(answer.GetHeader())
+		if answer.GetTTL() > 90 {
+			answer.TTL = 100
+		}
+		slices.SortFunc(answer.GetKeys(), bytes.Compare)
+		a.say(fmt.Sprint("time to live ", id, keys), answer, err)
+	}
+	grant(&pb.LeaseGrantRequest{ID: 7, TTL: 100})
+	grant(&pb.LeaseGrantRequest{ID: 7, TTL: 100})
+	grant(&pb.LeaseGrantRequest{ID: 8, TTL: 9000000001})
+	grant(&pb.LeaseGrantRequest{ID: 9, TTL: -1})
+	grant(&pb.LeaseGrantRequest{ID: 10, TTL: 200})
+	chosen, err := a.lease.LeaseGrant(a.ctx, &pb.LeaseGrantRequest{TTL: 100})
+	a.say("an id of the server's choice", chosen.GetID() > 0, err)
+	_, err = a.lease.LeaseRevoke(a.ctx, &pb.LeaseRevokeRequest{ID: chosen.GetID()})
+	a.say("and its end", nil, err)
+	a.put(&pb.PutRequest{Key: b("leased/1"), Value: b("x"), Lease: 7})
+	a.put(&pb.PutRequest{Key: b("leased/2"), Value: b("y"), Lease: 7})
+	a.rangeOf(&pb.RangeRequest{Key: b("leased/"), RangeEnd: b("leased0")})
+	left(7, false)
+	left(7, true)
+	left(99, true)
+	a.put(&pb.PutRequest{Key: b("leased/2"), Value: b("z"), IgnoreLease: true})
+	a.put(&pb.PutRequest{Key: b("leased/1"), Value: b("z")})
+	left(7, true)
+	revoke(9)
+	all, err := a.lease.LeaseLeases(a.ctx, &pb.LeaseLeasesRequest{})
+	scrub(all.GetHeader())
+	a.say("leases", all, err)
+	stream, err := a.lease.LeaseKeepAlive(a.ctx)
+	if err != nil {
+		a.say("keep alive", nil, err)
+		return
+	}
+	for _, id := range []int64{7, 99, 10, 7} {
+		if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: id}); err != nil {
+			a.say("keep alive", nil, err)
+		}
+		answer, err := stream.Recv()
+		scrub(answer.GetHeader())
+		a.say(fmt.Sprint("keep alive ", id), answer, err)
+	}
+	a.say("no more", nil, stream.CloseSend())
+	_, err = stream.Recv()
+	a.say("the end is io.EOF", err == io.EOF, nil)
+	revoke(7)
+	revoke(7)
+	left(7, true)
+	a.rangeOf(&pb.RangeRequest{Key: b("leased/"), RangeEnd: b("leased0")})
+	revoke(10)
+}
+
+func (a *asker) member() {
+	list, err := a.cluster.MemberList(a.ctx, &pb.MemberListRequest{Linearizable: true})
+	scrub(list.GetHeader())
+	for _, member := range list.GetMembers() {
+		member.ClientURLs = nil
+	}
+	a.say("members", list, err)
+	status, err := a.maintenance.Status(a.ctx, &pb.StatusRequest{})
+	scrub(status.GetHeader())
+	whole := status.GetDbSize() > 0 && status.GetDbSizeInUse() > 0 && status.GetDbSizeQuota() > 0 &&
+		status.GetRaftIndex() > 0 && status.GetRaftAppliedIndex() > 0 && status.GetRaftTerm() > 0
+	a.say("status", []any{status.GetVersion(), status.GetStorageVersion(), status.GetLeader(), status.GetErrors(),
+		status.GetIsLearner(), status.GetDowngradeInfo(), whole}, err)
+	for _, request := range []*pb.AlarmRequest{{}, {Alarm: pb.AlarmType_NOSPACE}, {Alarm: pb.AlarmType_CORRUPT},
+		{Action: pb.AlarmRequest_DEACTIVATE, Alarm: pb.AlarmType_NOSPACE}} {
+		answer, err := a.maintenance.Alarm(a.ctx, request)
+		scrub(answer.GetHeader())
+		a.say("alarm "+describe(request), answer, err)
+	}
+	defragmented, err := a.maintenance.Defragment(a.ctx, &pb.DefragmentRequest{})
+	a.say("defragment", defragmented, err)
+	auth, err := a.auth.AuthStatus(a.ctx, &pb.AuthStatusRequest{})
+	scrub(auth.GetHeader())
+	a.say("auth", auth, err)
+	for _, service := range []string{"", "etcdserverpb.KV"} {
+		health, err := a.health.Check(a.ctx, &healthpb.HealthCheckRequest{Service: service})
+		a.say("health "+service, health, err)
+	}
+}
+
 type random struct {
 	*rand.Rand
 	revision int64
@@ -258,7 +362,9 @@ func (r *random) pick(texts ...string) []byte { return b(texts[r.Intn(len(texts)
 
 func (r *random) chance(n int) bool { return r.Intn(n) == 0 }
 
-func (r *random) key() []byte { return r.pick("a", "aa", "ab", "b", "ba", "c", "c\x00", "\xff", "\x00") }
+func (r *random) key() []byte {
+	return r.pick("a", "aa", "ab", "b", "ba", "c", "c\x00", "\xff", "\x00")
+}
 
 func (r *random) end() []byte {
 	return r.pick("", "", "\x00", "a", "ab", "b", "c", "d", "\xff\xff")
@@ -386,10 +492,14 @@ func main() {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Second)
 	defer cancel()
-	a := &asker{ctx: ctx, kv: pb.NewKVClient(client.ActiveConnection())}
+	conn := client.ActiveConnection()
+	a := &asker{ctx: ctx, kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), cluster: pb.NewClusterClient(conn),
+		maintenance: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn), health: healthpb.NewHealthClient(conn)}
 	switch strings.Join(os.Args[2:3], "") {
 	case "script":
 		a.script()
+		a.leases()
+		a.member()
 	case "random":
 		a.random(int64(number(os.Args[3])), number(os.Args[4]))
 	}

@@ -99,7 +99,11 @@ impl Desk {
             return turn.cost;
         }
         let decoded = match etcd::decode(method, message) {
-            Ok(decoded) => decoded,
+            Ok(Some(decoded)) => decoded,
+            Ok(None) => {
+                self.ask_about_member(connection, id, (stream, method, message), &mut turn);
+                return turn.cost;
+            }
             Err(refused) => {
                 self.ready_output(connection, now_ns);
                 answer::close(connection, stream, Some(refused.into()));

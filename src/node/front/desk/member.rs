@@ -1,0 +1,72 @@
+//! Calls about the member and its cluster: answered from what the front knows.
+#![forbid(unsafe_code)]
+
+use super::super::answer;
+use super::super::connection::{Connection, ConnectionId};
+use super::{Desk, Turn};
+use crate::etcd::{Code, Condition, Method, Status, member};
+use quoin_storage::mvcc::Meta;
+
+impl Desk {
+    /// Answers a call that is not for the store. Membership does not change in this version, so
+    /// that a list of the members needs no barrier.
+    pub(super) fn ask_about_member(
+        &mut self,
+        connection: &mut Connection,
+        id: ConnectionId,
+        (stream, method, message): (u64, Method, &[u8]),
+        turn: &mut Turn<'_>,
+    ) {
+        let (revision, condition) = self.condition(turn);
+        let header = self.header_at(revision);
+        self.ready_output(connection, turn.now_ns);
+        let before = connection.output.len();
+        let out = &mut connection.output;
+        let written = match method {
+            Method::MemberList => {
+                let members = std::slice::from_ref(&*self.config.member);
+                member::encode_member_list(&header, members, out);
+                Ok(())
+            }
+            Method::Alarm => member::encode_alarm(&header, &condition, message, out),
+            Method::Status => {
+                member::encode_status(&header, &condition, out);
+                Ok(())
+            }
+            Method::Defragment => {
+                member::encode_defragment(out);
+                Ok(())
+            }
+            Method::AuthStatus => {
+                member::encode_auth_status(&header, out);
+                Ok(())
+            }
+            Method::HealthCheck => member::encode_health(message, self.has_leader, out),
+            other => Err(Status::new(
+                Code::Unimplemented,
+                format!("this version of quoin does not serve {other:?}"),
+            )),
+        };
+        self.output_bytes += connection.output.len() - before;
+        answer::close(connection, stream, written.err());
+        self.touch(connection, id);
+    }
+
+    /// The store's revision, and how the member is.
+    fn condition(&self, turn: &Turn<'_>) -> (i64, Condition) {
+        let meta = Meta::decode(turn.reader.pin().user()).unwrap_or_default();
+        let leads = if self.has_leader {
+            self.config.member_id
+        } else {
+            0
+        };
+        let condition = Condition {
+            file_bytes: self.file_bytes,
+            live_bytes: meta.live_bytes,
+            quota_bytes: self.config.quota_bytes.unwrap_or(0),
+            leader: leads,
+            applied_index: meta.applied_index,
+        };
+        (meta.revision, condition)
+    }
+}
