@@ -19,6 +19,7 @@ use super::error::ClientError;
 use super::options::{ClientOptions, address};
 use super::pending::Pending;
 use super::raw::Receiver;
+use super::watch::WatchStream;
 use crate::wire;
 
 /// A client for tokio programs. Clones share its connections; any number of tasks may use it at
@@ -85,6 +86,11 @@ impl Client {
             pool: Arc::new(pool),
             deadline,
         }
+    }
+
+    /// A stream of watches of the same servers, on a connection of its own. Opens none yet.
+    pub fn watch_stream(&self) -> WatchStream {
+        WatchStream::new(self.pool.addresses.clone(), self.pool.options.clone())
     }
 
     /// The same client and connections, with another deadline for each request.

@@ -15,6 +15,7 @@ use super::error::ClientError;
 use super::options::{ClientOptions, address};
 use super::pending::Pending;
 use super::raw::Receiver;
+use super::watch::BlockingWatchStream;
 use crate::api::{Request, Response};
 use crate::wire;
 
@@ -83,6 +84,11 @@ impl BlockingClient {
             pool: Arc::new(pool),
             deadline,
         }
+    }
+
+    /// A stream of watches of the same servers, on a connection of its own. Opens none yet.
+    pub fn watch_stream(&self) -> BlockingWatchStream {
+        BlockingWatchStream::new(self.pool.addresses.clone(), self.pool.options.clone())
     }
 
     /// The same client and connections, with another deadline for each request.
@@ -446,7 +452,7 @@ impl Shared {
     }
 }
 
-fn connect(address: &str, limit: Instant) -> io::Result<TcpStream> {
+pub(super) fn connect(address: &str, limit: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, remaining(limit)?) {
@@ -457,7 +463,7 @@ fn connect(address: &str, limit: Instant) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn remaining(limit: Instant) -> io::Result<Duration> {
+pub(super) fn remaining(limit: Instant) -> io::Result<Duration> {
     let left = limit.saturating_duration_since(Instant::now());
     match left.is_zero() {
         true => Err(io::ErrorKind::TimedOut.into()),

@@ -18,6 +18,14 @@ use std::time::{Duration, Instant};
 /// Clients that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
+/// After so many seconds of silence a client's machine is asked whether it is still there, then
+/// every so many seconds, and after so many answers missed the connection ends.
+const KEEP_ALIVE_AFTER: i32 = 60;
+/// See [`KEEP_ALIVE_AFTER`].
+const KEEP_ALIVE_EVERY: i32 = 15;
+/// See [`KEEP_ALIVE_AFTER`].
+const KEEP_ALIVE_TRIES: i32 = 4;
+
 /// Opens a socket for each URL.
 pub fn open(urls: &[Url]) -> Result<Vec<TcpListener>, StartError> {
     urls.iter()
@@ -41,6 +49,14 @@ fn open_one(url: &Url) -> io::Result<TcpListener> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))?;
     let listener = bind(*address)?;
     os::widen_backlog(&listener, BACKLOG)?;
+    // Accepted sockets inherit it. A watch may be silent for ever: only this tells one whose
+    // client has vanished from one that has nothing to hear.
+    os::keep_alive(
+        &listener,
+        KEEP_ALIVE_AFTER,
+        KEEP_ALIVE_EVERY,
+        KEEP_ALIVE_TRIES,
+    )?;
     Ok(listener)
 }
 

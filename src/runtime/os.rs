@@ -91,6 +91,32 @@ pub fn pin_thread(cores: &[usize]) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, size, &set) })
 }
 
+/// Has the kernel ask a silent peer whether it is still there: after `after_s` seconds, then every
+/// `every_s`; the connection ends after `tries` that were not answered.
+pub fn keep_alive(
+    listener: &std::net::TcpListener,
+    after_s: i32,
+    every_s: i32,
+    tries: i32,
+) -> io::Result<()> {
+    let set = |level, name, value: i32| {
+        // SAFETY: the value is an int that outlives the call, and its size is given.
+        check(unsafe {
+            libc::setsockopt(
+                listener.as_raw_fd(),
+                level,
+                name,
+                (&raw const value).cast(),
+                size_of::<i32>() as libc::socklen_t,
+            )
+        })
+    };
+    set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, after_s)?;
+    set(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, every_s)?;
+    set(libc::IPPROTO_TCP, libc::TCP_KEEPCNT, tries)
+}
+
 /// Lets so many clients wait to be accepted, instead of the standard library's 128.
 pub fn widen_backlog(listener: &std::net::TcpListener, waiting: i32) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `listener` is borrowed; listening again only
