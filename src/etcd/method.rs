@@ -26,6 +26,8 @@ pub enum Method {
     LeaseTimeToLive,
     /// `etcdserverpb.Lease/LeaseLeases`
     LeaseLeases,
+    /// `etcdserverpb.Watch/Watch`; a stream on which the server speaks unasked.
+    Watch,
     /// `etcdserverpb.Cluster/MemberList`
     MemberList,
     /// `etcdserverpb.Maintenance/Alarm`
@@ -42,7 +44,7 @@ pub enum Method {
 
 impl Method {
     /// Every call.
-    pub const ALL: [Method; 16] = [
+    pub const ALL: [Method; 17] = [
         Method::Range,
         Method::Put,
         Method::DeleteRange,
@@ -53,6 +55,7 @@ impl Method {
         Method::LeaseKeepAlive,
         Method::LeaseTimeToLive,
         Method::LeaseLeases,
+        Method::Watch,
         Method::MemberList,
         Method::Alarm,
         Method::Status,
@@ -61,9 +64,14 @@ impl Method {
         Method::HealthCheck,
     ];
 
-    /// Whether a client may send any number of messages, each of which is answered.
+    /// Whether a client may send any number of messages.
     pub fn is_stream(self) -> bool {
-        matches!(self, Method::LeaseKeepAlive)
+        matches!(self, Method::LeaseKeepAlive | Method::Watch)
+    }
+
+    /// Whether the server answers each message with one.
+    pub fn is_asked(self) -> bool {
+        self != Method::Watch
     }
 }
 
@@ -86,7 +94,7 @@ const SERVICES: &[Service] = &[
         ],
         &["RangeStream"],
     ),
-    ("etcdserverpb.Watch", &[], &["Watch"]),
+    ("etcdserverpb.Watch", &[("Watch", Method::Watch)], &[]),
     (
         "etcdserverpb.Lease",
         &[

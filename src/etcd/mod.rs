@@ -3,7 +3,7 @@
 //!
 //! Reading order: `pb` is protobuf's wire format, `message` gRPC's framing, `status` how calls
 //! fail, `method` which calls there are; `request` reads requests in place, `reply` writes answers,
-//! and `member` those about the member and its cluster.
+//! `member` those about the member and its cluster, `watch` those of watches.
 //! The numbers of the fields are facts of etcd's protocol (`rpc.proto`, `kv.proto`).
 
 pub mod pb;
@@ -19,6 +19,8 @@ mod request;
 mod reply;
 
 pub mod member;
+
+pub mod watch;
 
 pub mod fuzz;
 

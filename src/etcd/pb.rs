@@ -120,6 +120,14 @@ impl<'a> Fields<'a> {
         Ok(Some((number, value)))
     }
 
+    /// The next of packed numbers; `None` at the end.
+    pub fn packed(&mut self) -> Result<Option<u64>, Malformed> {
+        match self.rest.is_empty() {
+            true => Ok(None),
+            false => self.varint().map(Some),
+        }
+    }
+
     fn take(&mut self, length: u64) -> Result<&'a [u8], Malformed> {
         let split = usize::try_from(length)
             .ok()

@@ -130,7 +130,8 @@ pub fn decode(method: Method, message: &[u8]) -> Result<Option<Decoded<'_>>, Ref
             two_numbers(message)?;
             Request::Leases
         }
-        Method::MemberList
+        Method::Watch
+        | Method::MemberList
         | Method::Alarm
         | Method::Status
         | Method::Defragment

@@ -274,6 +274,8 @@ impl Session {
                     self.end(key, Err(status), cx);
                     return false;
                 }
+                // Who only listens may close this half; the call ends when the client resets it.
+                Received::End if !call.method.is_asked() => return true,
                 Received::End => {
                     call.incoming = None;
                     match (call.method.is_stream(), call.asked) {
@@ -288,7 +290,7 @@ impl Session {
                     if !streams {
                         call.incoming = None;
                     }
-                    call.asked += 1;
+                    call.asked += usize::from(call.method.is_asked());
                     let (method, number) = (call.method, stream_number(key, call.generation));
                     let now_ns = self.place.seat.clock.now_ns();
                     let mut front = front.borrow_mut();
@@ -350,7 +352,9 @@ impl Session {
                 self.given += message.len();
                 continue;
             };
-            call.asked -= 1;
+            if !answer.unasked {
+                call.asked = call.asked.saturating_sub(1);
+            }
             if let Some(status) = answer.refused {
                 self.given += message.len();
                 self.end(key, Err(status), cx);
@@ -406,7 +410,12 @@ impl Session {
 
     /// Forgets a call.
     fn forget(&mut self, key: usize) {
-        if let Some(mut outgoing) = self.calls.remove(key).outgoing {
+        let call = self.calls.remove(key);
+        if let (false, Some(front)) = (call.method.is_asked(), &self.place.seat.front) {
+            let number = stream_number(key, call.generation);
+            front.borrow_mut().end_call(self.place.id, number);
+        }
+        if let Some(mut outgoing) = call.outgoing {
             outgoing.give_up(&mut self.given);
         }
         self.incoming.retain(|other| *other != key);

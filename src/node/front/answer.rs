@@ -15,6 +15,8 @@ pub struct Answer {
     pub end: usize,
     /// Why it was refused; then it has no message.
     pub refused: Option<Status>,
+    /// It answers no message of the client: a watch speaks.
+    pub unasked: bool,
 }
 
 /// Finished calls, and their messages one behind the other, each with its gRPC prefix.
@@ -69,13 +71,73 @@ pub(super) fn refusal(
 
 /// Closes the answer to a call: its message ends here.
 pub(super) fn close(connection: &mut Connection, stream: u64, refused: Option<Status>) {
+    push(connection, stream, refused, false);
+}
+
+/// Closes a message that a call did not ask for.
+pub(super) fn close_unasked(connection: &mut Connection, stream: u64) {
+    push(connection, stream, None, true);
+}
+
+fn push(connection: &mut Connection, stream: u64, refused: Option<Status>, unasked: bool) {
     let end = connection.output.len();
     if let Some(calls) = &mut connection.calls {
         calls.answers.push(Answer {
             stream,
             end,
             refused,
+            unasked,
         });
+    }
+}
+
+/// Says that a watch exists, or, with a reason, that it does not.
+pub(super) fn watch_created(
+    connection: &mut Connection,
+    header: &api::Header,
+    (stream, watch): (u64, i64),
+    reason: &str,
+) {
+    if connection.calls.is_some() {
+        etcd::watch::encode_created(header, watch, reason, &mut connection.output);
+        close_unasked(connection, stream);
+    } else {
+        wire::encode_watch_created(header, watch, reason, stream, &mut connection.output);
+    }
+}
+
+/// Says that a watch is over.
+pub(super) fn watch_cancelled(
+    connection: &mut Connection,
+    header: &api::Header,
+    (stream, watch): (u64, i64),
+    compact_revision: i64,
+    reason: &str,
+) {
+    let out = &mut connection.output;
+    if connection.calls.is_some() {
+        etcd::watch::encode_cancelled(header, watch, compact_revision, reason, out);
+        close_unasked(connection, stream);
+    } else {
+        wire::encode_watch_cancelled(header, watch, compact_revision, reason, stream, out);
+    }
+}
+
+/// Says how far watches have come: all of the stream, if none is named.
+pub(super) fn watch_progress(
+    connection: &mut Connection,
+    header: &api::Header,
+    stream: u64,
+    watches: &[i64],
+) {
+    if connection.calls.is_none() {
+        wire::encode_watch_progress(header, watches, stream, &mut connection.output);
+        return;
+    }
+    let watches = if watches.is_empty() { &[-1] } else { watches };
+    for watch in watches {
+        etcd::watch::encode_progress(header, *watch, &mut connection.output);
+        close_unasked(connection, stream);
     }
 }
 

@@ -198,6 +198,7 @@ impl Desk {
             calls.taken -= count;
             connection.output_since_ns = now_ns;
             self.output_bytes -= count;
+            self.wake_watches(connection);
             self.may_resume(connection, id, was_full);
             return;
         }

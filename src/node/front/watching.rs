@@ -1,9 +1,11 @@
 //! The watches of a front's connections: their requests, and their voice.
 
+use super::answer;
 use super::connection::{Connection, ConnectionId, Phase};
 use super::desk::{Desk, Turn};
 use super::{Front, Notice, find};
 use crate::api::{self, WatchRefusal, WatchRequest};
+use crate::etcd;
 use crate::limits;
 use crate::watch::{Batch, Bounds, Sink, StreamId, TooLarge, WatchConfig, Watches};
 use crate::wire::{self, EventBlock, Frame};
@@ -34,6 +36,8 @@ pub(super) struct WatchDesk {
     /// Taken out while it speaks.
     watches: Option<Watches<Owner>>,
     block: EventBlock,
+    /// The same for messages of etcd's API.
+    messages: Vec<u8>,
     /// A newer root may have been published.
     published: bool,
     /// Watches were held back because of the front's bound, not their connection's.
@@ -57,6 +61,7 @@ impl WatchDesk {
         WatchDesk {
             watches: Some(Watches::new(config)),
             block: EventBlock::default(),
+            messages: Vec::new(),
             published: false,
             starved: false,
             told: Watching { on: false, seen: 0 },
@@ -104,21 +109,51 @@ impl Desk {
                 return;
             }
         };
+        self.watch_request(connection, id, (frame.id, request), turn);
+    }
+
+    /// Serves a message of a watch call.
+    pub(super) fn watch_call(
+        &mut self,
+        connection: &mut Connection,
+        id: ConnectionId,
+        (stream, message): (u64, &[u8]),
+        turn: &mut Turn<'_>,
+    ) {
+        match etcd::watch::decode_watch(message) {
+            Ok(Some(request)) => self.watch_request(connection, id, (stream, request), turn),
+            // As in etcd, which passes over what it does not know.
+            Ok(None) => {}
+            Err(malformed) => {
+                let refused = etcd::Refused::Malformed(malformed).into();
+                answer::close(connection, stream, Some(refused));
+                self.touch(connection, id);
+            }
+        }
+    }
+
+    fn watch_request(
+        &mut self,
+        connection: &mut Connection,
+        id: ConnectionId,
+        (number, request): (u64, WatchRequest<'_>),
+        turn: &mut Turn<'_>,
+    ) {
+        let now_ns = turn.now_ns;
         let Ok(revision) = turn.view().map(|view| view.horizon().revision) else {
             self.notice(Notice::Corrupt);
-            self.refuse(connection, id, frame.id, api::Error::Corrupt, now_ns);
+            self.refuse(connection, id, number, api::Error::Corrupt, now_ns);
             return;
         };
         let header = self.header_at(revision);
-        let stream = connection.stream(frame.id);
+        let stream = connection.stream(number);
         self.ready_output(connection, now_ns);
         let before = connection.output.len();
-        let out = &mut connection.output;
         match (request, stream) {
             (WatchRequest::Create(create), stream) => {
                 let owner = Owner {
                     connection: id,
-                    stream: frame.id,
+                    stream: number,
                 };
                 let created = self.open(connection, owner, stream).and_then(|stream| {
                     let watches = self.watching.get();
@@ -128,12 +163,11 @@ impl Desk {
                     Ok(watch) => (watch, ""),
                     Err(refusal) => (-1, refusal.reason()),
                 };
-                let out = &mut connection.output;
-                wire::encode_watch_created(&header, watch, reason, frame.id, out);
+                answer::watch_created(connection, &header, (number, watch), reason);
             }
             (WatchRequest::Cancel { watch_id }, Some(stream)) => {
                 if self.watching.get().cancel(stream, watch_id) {
-                    wire::encode_watch_cancelled(&header, watch_id, 0, "", frame.id, out);
+                    answer::watch_cancelled(connection, &header, (number, watch_id), 0, "");
                 }
             }
             (WatchRequest::Progress, Some(stream)) => self.watching.get().ask_progress(stream),
@@ -142,7 +176,7 @@ impl Desk {
                     self.watching.get().close(stream);
                     connection.streams.retain(|(_, open)| *open != stream);
                 }
-                wire::encode_watch_closed(&header, frame.id, &mut connection.output);
+                wire::encode_watch_closed(&header, number, &mut connection.output);
             }
             (WatchRequest::Cancel { .. } | WatchRequest::Progress, None) => {}
         }
@@ -183,7 +217,7 @@ impl Desk {
 
     /// Lets the watches of a connection go on, if its client has taken enough.
     pub(super) fn wake_watches(&mut self, connection: &mut Connection) {
-        let keeps_up = connection.unsent().len() < limits::WATCH_OUTPUT_PER_CONNECTION;
+        let keeps_up = connection.owed() < limits::WATCH_OUTPUT_PER_CONNECTION;
         if connection.watch_blocked && keeps_up {
             connection.watch_blocked = false;
             for (_, stream) in &connection.streams {
@@ -194,6 +228,17 @@ impl Desk {
 }
 
 impl Front {
+    /// A call has ended: its watches end with it.
+    pub fn end_call(&mut self, id: ConnectionId, stream: u64) {
+        let Some(connection) = find(&mut self.connections, id) else {
+            return;
+        };
+        if let Some(open) = connection.stream(stream) {
+            self.desk.watching.get().close(open);
+            connection.streams.retain(|(of, _)| *of != stream);
+        }
+    }
+
     /// Tells watches what was published, within the bounds of a turn. Called once per turn.
     pub fn show(&mut self, now_ns: u64) {
         let watching = &mut self.desk.watching;
@@ -257,15 +302,20 @@ fn speak<R>(
     let mut watches = watches.expect("watches are away only during their turn");
     let mut voice = Voice {
         block: std::mem::take(&mut desk.watching.block),
+        messages: std::mem::take(&mut desk.watching.messages),
+        framed: false,
         connections,
         desk,
         now_ns,
         encoded: false,
     };
     let result = speech(&mut watches, &mut voice);
-    let mut block = voice.block;
+    let (mut block, messages) = (voice.block, voice.messages);
     block.shrink(4 * limits::WATCH_BYTES_PER_TURN);
     desk.watching.block = block;
+    if messages.capacity() <= 4 * limits::WATCH_BYTES_PER_TURN {
+        desk.watching.messages = messages;
+    }
     desk.watching.watches = Some(watches);
     result
 }
@@ -278,23 +328,63 @@ struct Voice<'f> {
     /// The events of the batch, if they are encoded.
     block: EventBlock,
     encoded: bool,
+    /// The same as messages of etcd's API, if they are.
+    messages: Vec<u8>,
+    framed: bool,
 }
 
 impl Voice<'_> {
     /// Has something written to a stream's connection.
-    fn say(&mut self, owner: Owner, write: impl FnOnce(&mut Voice<'_>, &mut Vec<u8>)) {
+    fn say(&mut self, owner: Owner, write: impl FnOnce(&EventBlock, &[u8], &mut Connection)) {
         let Some(connection) = find(self.connections, owner.connection) else {
             return;
         };
         self.desk.ready_output(connection, self.now_ns);
-        let mut out = std::mem::take(&mut connection.output);
-        let before = out.len();
-        write(self, &mut out);
-        self.desk.output_bytes += out.len() - before;
-        if let Some(connection) = find(self.connections, owner.connection) {
-            connection.output = out;
-            self.desk.touch(connection, owner.connection);
+        let before = connection.output.len();
+        write(&self.block, &self.messages, connection);
+        self.desk.output_bytes += connection.output.len() - before;
+        self.desk.touch(connection, owner.connection);
+    }
+
+    fn is_call(&mut self, owner: Owner) -> bool {
+        let connection = find(self.connections, owner.connection);
+        connection.is_some_and(|connection| connection.calls.is_some())
+    }
+
+    /// Tells watches of etcd's API of events: each with a message of its own.
+    fn tell(&mut self, owner: Owner, watches: &[i64], batch: &Batch<'_>) -> Result<(), TooLarge> {
+        let limit = self.desk.message_bytes_max();
+        let header = self.header(batch.revision);
+        if !self.framed {
+            etcd::watch::encode_event_block(batch.events.iter().copied(), &mut self.messages);
+            self.framed = true;
         }
+        let parted = batch.fragment && self.messages.len() > limit;
+        if self.messages.len() > limits::RESPONSE_BYTES_MAX && !parted {
+            return Err(TooLarge);
+        }
+        for watch in watches {
+            let mut rest = batch.events;
+            while !rest.is_empty() {
+                let count = if parted {
+                    fragment(rest, limit)
+                } else {
+                    rest.len()
+                };
+                let (part, others) = rest.split_at(count);
+                rest = others;
+                if parted {
+                    self.framed = false;
+                    etcd::watch::encode_event_block(part.iter().copied(), &mut self.messages);
+                }
+                self.say(owner, |_, messages, connection| {
+                    let (more, out) = (!rest.is_empty(), &mut connection.output);
+                    etcd::watch::encode_events(&header, *watch, more, messages, out);
+                    answer::close_unasked(connection, owner.stream);
+                });
+            }
+        }
+        Ok(())
     }
 
     fn header(&self, revision: i64) -> api::Header {
@@ -312,16 +402,20 @@ impl Sink<Owner> for Voice<'_> {
         };
         let starved = self.desk.output_bytes >= limits::WATCH_OUTPUT_PER_FRONT;
         self.desk.watching.starved |= starved;
-        let full = connection.unsent().len() >= limits::WATCH_OUTPUT_PER_CONNECTION;
+        let full = connection.owed() >= limits::WATCH_OUTPUT_PER_CONNECTION;
         connection.watch_blocked |= full;
-        connection.phase == Phase::Serving && !full && !starved
+        connection.phase != Phase::Closing && !full && !starved
     }
 
     fn next_batch(&mut self) {
         self.encoded = false;
+        self.framed = false;
     }
 
     fn events(&mut self, owner: Owner, watches: &[i64], batch: &Batch<'_>) -> Result<(), TooLarge> {
+        if self.is_call(owner) {
+            return self.tell(owner, watches, batch);
+        }
         if !self.encoded {
             self.block.fill(batch.events.iter().copied());
             self.encoded = true;
@@ -337,31 +431,31 @@ impl Sink<Owner> for Voice<'_> {
                 let (part, others) = rest.split_at(fragment(rest, limit));
                 rest = others;
                 self.block.fill(part.iter().copied());
-                self.say(owner, |voice, out| {
+                self.say(owner, |block, _, connection| {
                     let more = !rest.is_empty();
                     let written = wire::encode_watch_events(
                         &header,
-                        &voice.block,
+                        block,
                         watches,
                         more,
                         owner.stream,
                         limits::RESPONSE_BYTES_MAX,
-                        out,
+                        &mut connection.output,
                     );
                     told = told.and(written.map_err(|_| TooLarge));
                 });
             }
             return told;
         }
-        self.say(owner, |voice, out| {
+        self.say(owner, |block, _, connection| {
             let written = wire::encode_watch_events(
                 &header,
-                &voice.block,
+                block,
                 watches,
                 false,
                 owner.stream,
                 limits::RESPONSE_BYTES_MAX,
-                out,
+                &mut connection.output,
             );
             told = written.map_err(|_| TooLarge);
         });
@@ -371,23 +465,24 @@ impl Sink<Owner> for Voice<'_> {
     fn compacted(&mut self, owner: Owner, watch: i64, compact_revision: i64) {
         // The revision is 0, as in etcd.
         let header = self.header(0);
-        self.say(owner, |_, out| {
-            wire::encode_watch_cancelled(&header, watch, compact_revision, "", owner.stream, out);
+        self.say(owner, |_, _, connection| {
+            let whose = (owner.stream, watch);
+            answer::watch_cancelled(connection, &header, whose, compact_revision, "");
         });
     }
 
     fn ended(&mut self, owner: Owner, watch: i64, why: WatchRefusal) {
         let header = self.desk.header;
-        self.say(owner, |_, out| {
-            let reason = why.reason();
-            wire::encode_watch_cancelled(&header, watch, 0, reason, owner.stream, out);
+        self.say(owner, |_, _, connection| {
+            let whose = (owner.stream, watch);
+            answer::watch_cancelled(connection, &header, whose, 0, why.reason());
         });
     }
 
     fn progress(&mut self, owner: Owner, watches: &[i64], revision: i64) {
         let header = self.header(revision);
-        self.say(owner, |_, out| {
-            wire::encode_watch_progress(&header, watches, owner.stream, out);
+        self.say(owner, |_, _, connection| {
+            answer::watch_progress(connection, &header, owner.stream, watches);
         });
     }
 }

@@ -31,6 +31,7 @@ type asker struct {
 	ctx         context.Context
 	kv          pb.KVClient
 	lease       pb.LeaseClient
+	watch       pb.WatchClient
 	cluster     pb.ClusterClient
 	maintenance pb.MaintenanceClient
 	auth        pb.AuthClient
@@ -323,6 +324,71 @@ func (a *asker) leases() {
 	revoke(10)
 }
 
+// watches asks for one thing after the other on a stream of watches and takes what comes of it.
+func (a *asker) watches() {
+	stream, err := a.watch.Watch(a.ctx)
+	if err != nil {
+		a.say("watch", nil, err)
+		return
+	}
+	hear := func(what string, times int) {
+		for range times {
+			answer, err := stream.Recv()
+			scrub(answer.GetHeader())
+			a.say(what, answer, err)
+		}
+	}
+	send := func(r *pb.WatchRequest) {
+		if err := stream.Send(r); err != nil {
+			a.say("send", nil, err)
+		}
+	}
+	create := func(r *pb.WatchCreateRequest, times int) {
+		send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: r}})
+		hear("watch "+describe(r), times)
+	}
+	cancel := func(id int64, times int) {
+		send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}})
+		hear(fmt.Sprint("cancel ", id), times)
+	}
+	a.put(&pb.PutRequest{Key: b("w/a"), Value: b("0")})
+	create(&pb.WatchCreateRequest{Key: b("w/"), RangeEnd: b("w0"), PrevKv: true}, 1)
+	a.put(&pb.PutRequest{Key: b("w/a"), Value: b("1")})
+	hear("put", 1)
+	a.put(&pb.PutRequest{Key: b("w/b"), Value: b("1")})
+	hear("put", 1)
+	a.del(&pb.DeleteRangeRequest{Key: b("w/"), RangeEnd: b("w0")})
+	hear("delete", 1)
+	a.txn(&pb.TxnRequest{Success: []*pb.RequestOp{opPut(&pb.PutRequest{Key: b("w/c"), Value: b("1")}),
+		opPut(&pb.PutRequest{Key: b("w/d"), Value: b("1")}), opPut(&pb.PutRequest{Key: b("elsewhere")})}})
+	hear("txn", 1)
+	cancel(0, 1)
+	cancel(77, 0)
+	now, err := a.kv.Range(a.ctx, &pb.RangeRequest{Key: b("w/a")})
+	if err != nil {
+		a.say("revision", nil, err)
+		return
+	}
+	revision := now.Header.Revision
+	create(&pb.WatchCreateRequest{Key: b("w/"), RangeEnd: b("w0"), StartRevision: revision - 3, WatchId: 9}, 2)
+	create(&pb.WatchCreateRequest{Key: b("w/c"), WatchId: 9}, 1)
+	create(&pb.WatchCreateRequest{Key: b("z"), RangeEnd: b("a")}, 1)
+	create(&pb.WatchCreateRequest{Key: b("w/c"), StartRevision: -1}, 1)
+	// Behind the next watch etcd no longer answers: one that a compaction has ended holds it up.
+	send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
+	hear("progress", 1)
+	create(&pb.WatchCreateRequest{Key: b("w/c"), StartRevision: 1}, 2)
+	cancel(9, 1)
+	create(&pb.WatchCreateRequest{Key: b("w/"), RangeEnd: b("\x00"), WatchId: 4, Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NOPUT}}, 1)
+	a.put(&pb.PutRequest{Key: b("w/c"), Value: b("2")})
+	a.del(&pb.DeleteRangeRequest{Key: b("w/c")})
+	hear("delete behind a put", 1)
+	a.say("no more", nil, stream.CloseSend())
+	a.put(&pb.PutRequest{Key: b("w/e")})
+	a.del(&pb.DeleteRangeRequest{Key: b("w/e")})
+	hear("delete after the close", 1)
+}
+
 func (a *asker) member() {
 	list, err := a.cluster.MemberList(a.ctx, &pb.MemberListRequest{Linearizable: true})
 	scrub(list.GetHeader())
@@ -493,12 +559,13 @@ func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Second)
 	defer cancel()
 	conn := client.ActiveConnection()
-	a := &asker{ctx: ctx, kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), cluster: pb.NewClusterClient(conn),
+	a := &asker{ctx: ctx, kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), watch: pb.NewWatchClient(conn), cluster: pb.NewClusterClient(conn),
 		maintenance: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn), health: healthpb.NewHealthClient(conn)}
 	switch strings.Join(os.Args[2:3], "") {
 	case "script":
 		a.script()
 		a.leases()
+		a.watches()
 		a.member()
 	case "random":
 		a.random(int64(number(os.Args[3])), number(os.Args[4]))

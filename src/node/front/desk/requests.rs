@@ -98,6 +98,10 @@ impl Desk {
             self.refuse(connection, id, stream, api::Error::Stopped, now_ns);
             return turn.cost;
         }
+        if method == Method::Watch {
+            self.watch_call(connection, id, (stream, message), &mut turn);
+            return turn.cost;
+        }
         let decoded = match etcd::decode(method, message) {
             Ok(Some(decoded)) => decoded,
             Ok(None) => {
