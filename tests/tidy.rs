@@ -66,7 +66,8 @@ const QUARANTINED: &[(&str, &[&str])] = &[
     ("io_uring", &["storage/src/disk/"]),
     ("raft", &["src/consensus/"]),
     ("h2", &["src/runtime/http2"]),
-    ("tokio", &["src/client/", "src/runtime/http2/io.rs"]),
+    ("hyper", &["src/runtime/http"]),
+    ("tokio", &["src/client/", "src/runtime/http_io.rs"]),
 ];
 
 /// Folders whose code takes time, chance and I/O as inputs.

@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn small_answers_are_what_etcd_writes() {
-        assert_eq!(written(encode_defragment), []);
+        assert!(written(encode_defragment).is_empty());
         let auth = written(|out| encode_auth_status(&HEADER, out));
         assert_eq!(auth, [WHOLE_HEADER, &[24, 1]].concat());
         let condition = Condition {

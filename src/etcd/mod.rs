@@ -4,6 +4,7 @@
 //! Reading order: `pb` is protobuf's wire format, `message` gRPC's framing, `status` how calls
 //! fail, `method` which calls there are; `request` reads requests in place, `reply` writes answers,
 //! `member` those about the member and its cluster, `watch` those of watches.
+//! `json` is the JSON gateway's mapping of messages, `http` what else is served over HTTP/1.1.
 //! The numbers of the fields are facts of etcd's protocol (`rpc.proto`, `kv.proto`).
 
 pub mod pb;
@@ -21,6 +22,10 @@ mod reply;
 pub mod member;
 
 pub mod watch;
+
+pub mod json;
+
+pub mod http;
 
 pub mod fuzz;
 

@@ -21,6 +21,7 @@ mod watching;
 mod tests;
 
 use crate::api;
+use crate::etcd::http::Figures;
 use crate::etcd::{Member, Method};
 use crate::limits;
 use crate::node::messages::{
@@ -190,6 +191,11 @@ impl Front {
     /// Whether the cluster has a leader, as far as this member knows.
     pub fn has_leader(&self) -> bool {
         self.desk.has_leader
+    }
+
+    /// What is known of the store and the member.
+    pub fn figures(&self) -> Figures {
+        self.desk.figures(&self.reader)
     }
 
     /// How many bytes the store takes on disk, for whoever asks.
@@ -546,12 +552,15 @@ fn greet(
     match sniffed {
         Sniff::NeedMore => return,
         Sniff::Native => {}
-        Sniff::Http2 => {
+        Sniff::Http1 | Sniff::Http2 => {
             // The runtime wants every byte from the first.
             desk.input_bytes += bytes.len() - taken;
             connection.input.extend_from_slice(&bytes[taken..]);
             connection.calls = Some(Box::default());
-            connection.phase = Phase::Http(HttpVersion::Two);
+            connection.phase = Phase::Http(match sniffed {
+                Sniff::Http1 => HttpVersion::One,
+                _ => HttpVersion::Two,
+            });
             desk.touch(connection, id);
             return;
         }

@@ -7,20 +7,18 @@
 
 #![forbid(unsafe_code)]
 
-mod io;
-
 mod stream;
 
 use crate::api;
 use crate::etcd::{Method, Status};
 use crate::limits;
 use crate::node::front::{Answers, Front, Verdict};
+use crate::runtime::http_io::Io;
 use crate::runtime::socket::Place;
 use bytes::Bytes;
 use glommio::net::TcpStream;
 use h2::RecvStream;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
-use io::Io;
 use slab::Slab;
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};

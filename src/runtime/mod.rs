@@ -1,7 +1,7 @@
 //! The edges: executors, sockets, the log thread, the clock.
 //!
 //! Reading order: `server` puts everything together; `seat` is the loop of one executor, `socket`
-//! a connection's task beside it, and `http2` that of one that speaks gRPC; `log_thread` and `checkpoint_thread` write.
+//! a connection's task beside it, `http2` that of one that speaks gRPC, `http1` that of one that asks in text; `log_thread` and `checkpoint_thread` write.
 
 pub mod flags;
 
@@ -19,7 +19,13 @@ pub mod seat;
 
 pub mod socket;
 
+mod http_io;
+
+mod http1;
+
 mod http2;
+
+mod process;
 
 pub mod listen;
 

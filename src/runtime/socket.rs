@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::node::front::{ConnectionId, Front, HttpVersion, Verdict};
-use crate::runtime::http2;
 use crate::runtime::seat::Seat;
+use crate::runtime::{http1, http2};
 use futures_io::{AsyncRead as _, AsyncWrite as _};
 use glommio::net::{AcceptedTcpStream, TcpStream};
 use std::cell::RefCell;
@@ -36,6 +36,7 @@ pub fn open(seat: &Rc<Seat>, accepted: AcceptedTcpStream) {
     };
     glommio::spawn_local(async move {
         match poll_fn(|cx| socket.poll(cx)).await {
+            Some(HttpVersion::One) => http1::serve(socket.place, socket.stream).await,
             Some(HttpVersion::Two) => http2::serve(socket.place, socket.stream).await,
             None => {}
         }

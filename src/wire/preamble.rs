@@ -65,16 +65,9 @@ pub fn sniff(bytes: &[u8]) -> Sniff {
 /// told in its own words that it is not served here.
 pub fn refusal(sniff: Sniff) -> &'static [u8] {
     match sniff {
-        Sniff::Http1 => {
-            b"HTTP/1.1 501 Not Implemented\r\n\
-              content-type: text/plain\r\n\
-              content-length: 63\r\n\
-              connection: close\r\n\r\n\
-              HTTP/1.1 is not served here, only gRPC and quoin's own protocol"
-        }
         // A fatal alert: protocol_version.
         Sniff::Tls => &[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 70],
-        Sniff::Native | Sniff::Http2 | Sniff::NeedMore | Sniff::Unknown => b"",
+        _ => b"",
     }
 }
 

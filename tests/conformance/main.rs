@@ -9,6 +9,8 @@ mod server;
 
 mod clients;
 
+mod http1;
+
 mod http2;
 
 mod raw;

@@ -58,10 +58,10 @@ fn assert_serves(server: &Server) {
 fn other_protocols_are_told_that_they_are_not_served() {
     let (_parent, server) = start();
     let mut http = connect(&server);
-    http.write_all(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+    http.write_all(b"GET /v2/keys HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .expect("it is read");
     let answer = read_all(&mut http);
-    assert!(answer.starts_with(b"HTTP/1.1 501 "), "{answer:?}");
+    assert!(answer.starts_with(b"HTTP/1.1 404 "), "{answer:?}");
     let mut tls = connect(&server);
     tls.write_all(&[0x16, 0x03, 0x01, 0x00, 0x05, 1, 0, 0, 1, 0])
         .expect("it is read");

@@ -538,7 +538,7 @@ fn leases_are_asked_for_and_answered_by_the_numbers_of_etcd() {
     let granted = api::Response::LeaseGrant(api::LeaseGrantResponse { id: 7, ttl: 60 });
     assert!(encoded(&granted).starts_with(&head));
     assert_eq!(behind(granted), [16, 7, 24, 60]);
-    assert_eq!(behind(api::Response::LeaseRevoke), []);
+    assert!(behind(api::Response::LeaseRevoke).is_empty());
     let left = api::Response::LeaseTimeToLive(api::LeaseTimeToLiveResponse {
         id: 7,
         ttl: 59,

@@ -35,6 +35,8 @@ impl ConnectionId {
 /// A version of HTTP, which the runtime takes apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpVersion {
+    /// HTTP/1.1.
+    One,
     /// HTTP/2.
     Two,
 }

@@ -4,8 +4,10 @@
 use super::super::answer;
 use super::super::connection::{Connection, ConnectionId};
 use super::{Desk, Turn};
+use crate::etcd::http::Figures;
 use crate::etcd::{Code, Condition, Method, Status, member};
 use quoin_storage::mvcc::Meta;
+use quoin_storage::tree::Reader;
 
 impl Desk {
     /// Answers a call that is not for the store. Membership does not change in this version, so
@@ -17,7 +19,11 @@ impl Desk {
         (stream, method, message): (u64, Method, &[u8]),
         turn: &mut Turn<'_>,
     ) {
-        let (revision, condition) = self.condition(turn);
+        let Figures {
+            condition,
+            revision,
+            ..
+        } = self.figures(turn.reader);
         let header = self.header_at(revision);
         self.ready_output(connection, turn.now_ns);
         let before = connection.output.len();
@@ -52,21 +58,22 @@ impl Desk {
         self.touch(connection, id);
     }
 
-    /// The store's revision, and how the member is.
-    fn condition(&self, turn: &Turn<'_>) -> (i64, Condition) {
-        let meta = Meta::decode(turn.reader.pin().user()).unwrap_or_default();
-        let leads = if self.has_leader {
-            self.config.member_id
-        } else {
-            0
-        };
+    /// What is known of the store and the member.
+    pub fn figures(&self, reader: &Reader) -> Figures {
+        let meta = Meta::decode(reader.pin().user()).unwrap_or_default();
+        let member_id = self.config.member_id;
         let condition = Condition {
             file_bytes: self.file_bytes,
             live_bytes: meta.live_bytes,
             quota_bytes: self.config.quota_bytes.unwrap_or(0),
-            leader: leads,
+            leader: if self.has_leader { member_id } else { 0 },
             applied_index: meta.applied_index,
         };
-        (meta.revision, condition)
+        Figures {
+            condition,
+            member_id,
+            revision: meta.revision,
+            compacted: meta.compacted,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A socket as the HTTP/2 codec sees it: output gathers and leaves in one write per turn.
+//! A socket as the codecs of HTTP see it: output gathers and leaves in one write per turn.
 
 #![forbid(unsafe_code)]
 
@@ -146,5 +146,38 @@ impl AsyncWrite for Io {
             Poll::Ready(Ok(())) => Pin::new(&mut state.stream).poll_close(cx),
             other => other,
         }
+    }
+}
+
+impl hyper::rt::Read for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut scratch = [0; 8 * limits::KIB];
+        let count = scratch.len().min(buf.remaining());
+        let mut read = ReadBuf::new(&mut scratch[..count]);
+        let polled = AsyncRead::poll_read(self, cx, &mut read);
+        buf.put_slice(read.filled());
+        polled
+    }
+}
+
+impl hyper::rt::Write for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(self, cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(self, cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_shutdown(self, cx)
     }
 }

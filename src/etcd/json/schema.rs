@@ -1,0 +1,319 @@
+//! The messages of the JSON gateway: names and kinds of their fields.
+#![forbid(unsafe_code)]
+
+use crate::etcd::Method;
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// `bytes`: base64.
+    Bytes,
+    /// `string`.
+    Text,
+    /// `int64`: a string, because JSON's numbers are shorter.
+    Signed,
+    /// `uint64`: the same.
+    Unsigned,
+    /// `bool`.
+    Bool,
+    /// An enum: the names of its numbers, from 0 on.
+    Names(&'static [&'static str]),
+    /// A message.
+    Message(&'static [Field]),
+}
+
+/// A field: its number, its name in etcd's files, and what it holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// The number.
+    pub number: u32,
+    /// The name.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// There may be any number of it.
+    pub repeated: bool,
+}
+
+const fn one(number: u32, name: &'static str, kind: Kind) -> Field {
+    Field {
+        number,
+        name,
+        kind,
+        repeated: false,
+    }
+}
+
+const fn many(number: u32, name: &'static str, kind: Kind) -> Field {
+    Field {
+        number,
+        name,
+        kind,
+        repeated: true,
+    }
+}
+
+use Kind::{Bool, Bytes, Message, Names, Signed, Text, Unsigned};
+
+const HEADER: Field = one(
+    1,
+    "header",
+    Message(&[
+        one(1, "cluster_id", Unsigned),
+        one(2, "member_id", Unsigned),
+        one(3, "revision", Signed),
+        one(4, "raft_term", Unsigned),
+    ]),
+);
+
+const PAIR: Kind = Message(&[
+    one(1, "key", Bytes),
+    one(2, "create_revision", Signed),
+    one(3, "mod_revision", Signed),
+    one(4, "version", Signed),
+    one(5, "value", Bytes),
+    one(6, "lease", Signed),
+]);
+
+const RANGE: &[Field] = &[
+    one(1, "key", Bytes),
+    one(2, "range_end", Bytes),
+    one(3, "limit", Signed),
+    one(4, "revision", Signed),
+    one(5, "sort_order", Names(&["NONE", "ASCEND", "DESCEND"])),
+    one(
+        6,
+        "sort_target",
+        Names(&["KEY", "VERSION", "CREATE", "MOD", "VALUE"]),
+    ),
+    one(7, "serializable", Bool),
+    one(8, "keys_only", Bool),
+    one(9, "count_only", Bool),
+    one(10, "min_mod_revision", Signed),
+    one(11, "max_mod_revision", Signed),
+    one(12, "min_create_revision", Signed),
+    one(13, "max_create_revision", Signed),
+];
+
+const RANGE_ANSWER: &[Field] = &[
+    HEADER,
+    many(2, "kvs", PAIR),
+    one(3, "more", Bool),
+    one(4, "count", Signed),
+];
+
+const PUT: &[Field] = &[
+    one(1, "key", Bytes),
+    one(2, "value", Bytes),
+    one(3, "lease", Signed),
+    one(4, "prev_kv", Bool),
+    one(5, "ignore_value", Bool),
+    one(6, "ignore_lease", Bool),
+];
+
+const PUT_ANSWER: &[Field] = &[HEADER, one(2, "prev_kv", PAIR)];
+
+const DELETE: &[Field] = &[
+    one(1, "key", Bytes),
+    one(2, "range_end", Bytes),
+    one(3, "prev_kv", Bool),
+];
+
+const DELETE_ANSWER: &[Field] = &[HEADER, one(2, "deleted", Signed), many(3, "prev_kvs", PAIR)];
+
+const COMPARE: &[Field] = &[
+    one(
+        1,
+        "result",
+        Names(&["EQUAL", "GREATER", "LESS", "NOT_EQUAL"]),
+    ),
+    one(
+        2,
+        "target",
+        Names(&["VERSION", "CREATE", "MOD", "VALUE", "LEASE"]),
+    ),
+    one(3, "key", Bytes),
+    one(4, "version", Signed),
+    one(5, "create_revision", Signed),
+    one(6, "mod_revision", Signed),
+    one(7, "value", Bytes),
+    one(8, "lease", Signed),
+    one(64, "range_end", Bytes),
+];
+
+static OP: [Field; 4] = [
+    one(1, "request_range", Message(RANGE)),
+    one(2, "request_put", Message(PUT)),
+    one(3, "request_delete_range", Message(DELETE)),
+    one(4, "request_txn", Message(&TXN)),
+];
+
+static TXN: [Field; 3] = [
+    many(1, "compare", Message(COMPARE)),
+    many(2, "success", Message(&OP)),
+    many(3, "failure", Message(&OP)),
+];
+
+static OP_ANSWER: [Field; 4] = [
+    one(1, "response_range", Message(RANGE_ANSWER)),
+    one(2, "response_put", Message(PUT_ANSWER)),
+    one(3, "response_delete_range", Message(DELETE_ANSWER)),
+    one(4, "response_txn", Message(&TXN_ANSWER)),
+];
+
+static TXN_ANSWER: [Field; 3] = [
+    HEADER,
+    one(2, "succeeded", Bool),
+    many(3, "responses", Message(&OP_ANSWER)),
+];
+
+const HEADER_ALONE: &[Field] = &[HEADER];
+
+const LEASE: &[Field] = &[one(1, "ID", Signed)];
+
+const LEASE_ANSWER: &[Field] = &[
+    HEADER,
+    one(2, "ID", Signed),
+    one(3, "TTL", Signed),
+    one(4, "error", Text),
+];
+
+const ALARM: Kind = Names(&["NONE", "NOSPACE", "CORRUPT"]);
+
+/// A call of the gateway: its path behind `/v3`, the call, its message and its answer.
+pub type Path = (&'static str, Method, &'static [Field], &'static [Field]);
+
+/// Every call of the gateway.
+pub static PATHS: &[Path] = &[
+    ("/kv/range", Method::Range, RANGE, RANGE_ANSWER),
+    ("/kv/put", Method::Put, PUT, PUT_ANSWER),
+    (
+        "/kv/deleterange",
+        Method::DeleteRange,
+        DELETE,
+        DELETE_ANSWER,
+    ),
+    ("/kv/txn", Method::Txn, &TXN, &TXN_ANSWER),
+    (
+        "/kv/compaction",
+        Method::Compact,
+        &[one(1, "revision", Signed), one(2, "physical", Bool)],
+        HEADER_ALONE,
+    ),
+    (
+        "/lease/grant",
+        Method::LeaseGrant,
+        &[one(1, "TTL", Signed), one(2, "ID", Signed)],
+        LEASE_ANSWER,
+    ),
+    ("/lease/revoke", Method::LeaseRevoke, LEASE, HEADER_ALONE),
+    ("/kv/lease/revoke", Method::LeaseRevoke, LEASE, HEADER_ALONE),
+    (
+        "/lease/keepalive",
+        Method::LeaseKeepAlive,
+        LEASE,
+        LEASE_ANSWER,
+    ),
+    (
+        "/lease/timetolive",
+        Method::LeaseTimeToLive,
+        TIME_TO_LIVE,
+        TIME_TO_LIVE_ANSWER,
+    ),
+    (
+        "/kv/lease/timetolive",
+        Method::LeaseTimeToLive,
+        TIME_TO_LIVE,
+        TIME_TO_LIVE_ANSWER,
+    ),
+    ("/lease/leases", Method::LeaseLeases, &[], LEASES_ANSWER),
+    ("/kv/lease/leases", Method::LeaseLeases, &[], LEASES_ANSWER),
+    (
+        "/cluster/member/list",
+        Method::MemberList,
+        &[one(1, "linearizable", Bool)],
+        &[
+            HEADER,
+            many(
+                2,
+                "members",
+                Message(&[
+                    one(1, "ID", Unsigned),
+                    one(2, "name", Text),
+                    many(3, "peerURLs", Text),
+                    many(4, "clientURLs", Text),
+                    one(5, "isLearner", Bool),
+                ]),
+            ),
+        ],
+    ),
+    (
+        "/maintenance/alarm",
+        Method::Alarm,
+        &[
+            one(1, "action", Names(&["GET", "ACTIVATE", "DEACTIVATE"])),
+            one(2, "memberID", Unsigned),
+            one(3, "alarm", ALARM),
+        ],
+        &[
+            HEADER,
+            many(
+                2,
+                "alarms",
+                Message(&[one(1, "memberID", Unsigned), one(2, "alarm", ALARM)]),
+            ),
+        ],
+    ),
+    (
+        "/maintenance/status",
+        Method::Status,
+        &[],
+        &[
+            HEADER,
+            one(2, "version", Text),
+            one(3, "dbSize", Signed),
+            one(4, "leader", Unsigned),
+            one(5, "raftIndex", Unsigned),
+            one(6, "raftTerm", Unsigned),
+            one(7, "raftAppliedIndex", Unsigned),
+            many(8, "errors", Text),
+            one(9, "dbSizeInUse", Signed),
+            one(10, "isLearner", Bool),
+            one(11, "storageVersion", Text),
+            one(12, "dbSizeQuota", Signed),
+            one(
+                13,
+                "downgradeInfo",
+                Message(&[one(1, "enabled", Bool), one(2, "targetVersion", Text)]),
+            ),
+        ],
+    ),
+    (
+        "/maintenance/defragment",
+        Method::Defragment,
+        &[],
+        HEADER_ALONE,
+    ),
+    (
+        "/auth/status",
+        Method::AuthStatus,
+        &[],
+        &[
+            HEADER,
+            one(2, "enabled", Bool),
+            one(3, "authRevision", Unsigned),
+        ],
+    ),
+];
+
+const TIME_TO_LIVE: &[Field] = &[one(1, "ID", Signed), one(2, "keys", Bool)];
+
+const TIME_TO_LIVE_ANSWER: &[Field] = &[
+    HEADER,
+    one(2, "ID", Signed),
+    one(3, "TTL", Signed),
+    one(4, "grantedTTL", Signed),
+    many(5, "keys", Bytes),
+];
+
+const LEASES_ANSWER: &[Field] = &[HEADER, many(2, "leases", Message(&[one(1, "ID", Signed)]))];

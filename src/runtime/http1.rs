@@ -1,0 +1,359 @@
+//! HTTP/1.1: the JSON gateway, health, version and metrics; one task per connection.
+//!
+//! hyper takes the protocol apart. It asks for one answer at a time; a call waits until the front
+//! has finished it, which wakes the connection's task.
+
+#![forbid(unsafe_code)]
+
+use crate::etcd::http::{self as pages, Check, Route};
+use crate::etcd::json::schema::Path;
+use crate::etcd::json::to_message;
+use crate::etcd::{Code, Method, Status, message};
+use crate::limits;
+use crate::node::front::{Answers, Front, Verdict};
+use crate::runtime::http_io::Io;
+use crate::runtime::server::VERSION;
+use crate::runtime::socket::Place;
+use crate::runtime::{process, seat::Seat};
+use bytes::Bytes;
+use glommio::net::TcpStream;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body::{Body as _, Frame};
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// Serves a connection until it is over.
+pub async fn serve(place: Place, stream: TcpStream) {
+    let seat = Rc::clone(&place.seat);
+    let Some(front) = &seat.front else {
+        return;
+    };
+    let early = front.borrow_mut().take_greeting(place.id);
+    let io = Io::new(stream, early);
+    let desk = Rc::new(Desk {
+        place,
+        next: Cell::new(1),
+        finished: RefCell::new(HashMap::new()),
+    });
+    let server = Rc::clone(&desk);
+    let service = service_fn(move |request| answer(Rc::clone(&server), request));
+    let connection = Builder::new()
+        .max_buf_size(limits::POOLED_BUFFER_BYTES)
+        .serve_connection(io.clone(), service);
+    let mut connection = pin!(connection);
+    let mut leaving = false;
+    poll_fn(|cx| {
+        seat.register_socket(desk.place.id, cx);
+        io.begin_turn();
+        desk.take_answers(front);
+        if seat.is_stopping() && !leaving {
+            leaving = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        let over = connection.as_mut().poll(cx).is_ready();
+        match io.send(cx) {
+            Poll::Ready(Err(_)) => return Poll::Ready(()),
+            Poll::Ready(Ok(())) if over => return Poll::Ready(()),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        match front.borrow().verdict(desk.place.id) {
+            Verdict::Over => Poll::Ready(()),
+            Verdict::Open | Verdict::Http(_) | Verdict::Finish => Poll::Pending,
+        }
+    })
+    .await;
+}
+
+/// What a connection's answers need.
+struct Desk {
+    place: Place,
+    next: Cell<u64>,
+    /// Finished calls that nobody has picked up yet.
+    finished: RefCell<HashMap<u64, Result<Bytes, Status>>>,
+}
+
+impl Desk {
+    fn seat(&self) -> &Seat {
+        &self.place.seat
+    }
+
+    fn take_answers(&self, front: &RefCell<Front>) {
+        let mut answers = Answers::default();
+        front.borrow_mut().take_answers(self.place.id, &mut answers);
+        let bytes = Bytes::from(answers.bytes);
+        let mut begin = 0;
+        for answer in answers.list {
+            let message = bytes.slice(begin..answer.end);
+            begin = answer.end;
+            let result = answer.refused.map_or(Ok(message), Err);
+            self.finished.borrow_mut().insert(answer.stream, result);
+        }
+    }
+
+    /// Has the front serve a call; its message, and what it owes.
+    async fn call(
+        self: &Rc<Self>,
+        method: Method,
+        message: &[u8],
+    ) -> Result<(Bytes, Owed), Status> {
+        let number = self.next.replace(self.next.get() + 1);
+        let Some(front) = &self.seat().front else {
+            return Err(crate::api::Error::Stopped.into());
+        };
+        let now_ns = self.seat().clock.now_ns();
+        front
+            .borrow_mut()
+            .call(self.place.id, number, method, message, now_ns);
+        self.seat().request_turn();
+        self.take_answers(front);
+        let finished = poll_fn(|_| match self.finished.borrow_mut().remove(&number) {
+            Some(finished) => Poll::Ready(finished),
+            // The task is woken when the front has an answer.
+            None => Poll::Pending,
+        });
+        let framed = finished.await?;
+        let owed = Owed {
+            desk: Rc::clone(self),
+            bytes: framed.len(),
+        };
+        Ok((framed.slice(message::PREFIX_BYTES..), owed))
+    }
+
+    /// Whether some state can be read: this member's, or the newest.
+    async fn read(self: &Rc<Self>, serializable: bool) -> Result<(), String> {
+        let mut message = b"\x0a\x06health\x18\x01\x40\x01".to_vec();
+        if serializable {
+            message.extend_from_slice(&[0x38, 1]);
+        }
+        match self.call(Method::Range, &message).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(status.message.into_owned()),
+        }
+    }
+
+    fn figures(&self) -> pages::Figures {
+        let front = self.seat().front.as_ref();
+        front.map_or_else(Default::default, |front| front.borrow().figures())
+    }
+}
+
+/// Bytes of an answer that the front counts until they have left.
+struct Owed {
+    desk: Rc<Desk>,
+    bytes: usize,
+}
+
+impl Owed {
+    fn pay(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        if let (Some(front), true) = (&self.desk.seat().front, bytes > 0) {
+            let now_ns = self.desk.seat().clock.now_ns();
+            front.borrow_mut().wrote(self.desk.place.id, bytes, now_ns);
+        }
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.pay(self.bytes);
+    }
+}
+
+/// A body to send, in pieces.
+struct Body {
+    rest: Bytes,
+    owed: Option<Owed>,
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Body {
+        Body {
+            rest: text.into(),
+            owed: None,
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let count = self.rest.len().min(limits::STREAM_SEND_BYTES);
+        let piece = self.rest.split_to(count);
+        let rest = self.rest.len();
+        if let Some(owed) = &mut self.owed {
+            // The text is longer than the message; it is paid as the text leaves.
+            owed.pay(if rest == 0 { usize::MAX } else { count / 2 });
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.rest.len() as u64)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+}
+
+const JSON: &str = "application/json";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+fn say(code: u16, kind: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() =
+        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+fn refuse(status: &Status) -> Response<Body> {
+    let code = pages::http_status(status.code);
+    say(code, JSON, pages::refusal(status))
+}
+
+async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    let query = head.uri.query();
+    Ok(match pages::route(head.method.as_str(), head.uri.path()) {
+        Route::Call(path) => match call(&desk, path, body).await {
+            Ok(body) => say(200, JSON, body),
+            Err(status) => refuse(&status),
+        },
+        Route::Health => health(&desk, query).await,
+        Route::Checks(checks) => check(&desk, checks, query).await,
+        Route::Version => say(200, JSON, pages::version(VERSION)),
+        Route::Metrics => {
+            let mut text = pages::metrics(&desk.figures(), VERSION);
+            process::put_metrics(&mut text);
+            say(200, "text/plain; version=0.0.4; charset=utf-8", text)
+        }
+        Route::Preflight => say(200, PLAIN, String::new()),
+        Route::NoCall => refuse(&Status::new(Code::NotFound, "Not Found")),
+        Route::CallWithoutPost => refuse(&Status::new(Code::Unimplemented, "Method Not Allowed")),
+        Route::Nothing => say(404, PLAIN, "404 page not found\n".to_owned()),
+        Route::WrongMethod => {
+            let mut response = say(405, PLAIN, "Method Not Allowed\n".to_owned());
+            let get = HeaderValue::from_static("GET");
+            response.headers_mut().insert(ALLOW, get);
+            response
+        }
+    })
+}
+
+/// A call through the gateway.
+async fn call(desk: &Rc<Desk>, path: &'static Path, body: Incoming) -> Result<Body, Status> {
+    let invalid = |text| Status::new(Code::InvalidArgument, text);
+    let text = receive(desk, body).await?;
+    let (_, method, fields, _) = path;
+    let message = to_message(fields, &text.bytes).map_err(invalid)?;
+    drop(text);
+    let (answer, owed) = desk.call(*method, &message).await?;
+    Ok(Body {
+        rest: pages::answer(path, &answer)?.into(),
+        owed: Some(owed),
+    })
+}
+
+/// A request's body, which the front counts.
+struct Text {
+    desk: Rc<Desk>,
+    bytes: Vec<u8>,
+}
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        if let Some(front) = &self.desk.seat().front {
+            let mut front = front.borrow_mut();
+            front.keeps_input(0, self.bytes.len());
+            front.receives_since(self.desk.place.id, None);
+        }
+    }
+}
+
+async fn receive(desk: &Rc<Desk>, mut body: Incoming) -> Result<Text, Status> {
+    let mut text = Text {
+        desk: Rc::clone(desk),
+        bytes: Vec::new(),
+    };
+    let Some(front) = &desk.seat().front else {
+        return Ok(text);
+    };
+    let now_ns = desk.seat().clock.now_ns();
+    front
+        .borrow_mut()
+        .receives_since(desk.place.id, Some(now_ns));
+    // Base64 takes four bytes for three.
+    let bytes_max = front.borrow().message_bytes_max() * 2;
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|_| Status::new(Code::Canceled, "the body is incomplete"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if text.bytes.len() + data.len() > bytes_max {
+            return Err(Status::new(
+                Code::ResourceExhausted,
+                "grpc: received message larger than max",
+            ));
+        }
+        if !front.borrow_mut().keeps_input(data.len(), 0) {
+            return Err(crate::api::Error::TooManyRequests.into());
+        }
+        text.bytes.extend_from_slice(&data);
+    }
+    Ok(text)
+}
+
+async fn health(desk: &Rc<Desk>, query: Option<&str>) -> Response<Body> {
+    let condition = desk.figures().condition;
+    let spared = pages::query(query, "exclude").any(|alarm| alarm == "NOSPACE");
+    let serializable = pages::query(query, "serializable").any(|value| value == "true");
+    let reason = if condition.is_out_of_space() && !spared {
+        Some("ALARM NOSPACE".to_owned())
+    } else if condition.leader == 0 && !serializable {
+        Some("RAFT NO LEADER".to_owned())
+    } else {
+        let read = desk.read(serializable).await;
+        read.err().map(|reason| format!("RANGE ERROR:{reason}"))
+    };
+    let code = if reason.is_none() { 200 } else { 503 };
+    say(code, PLAIN, pages::health(reason.as_deref()))
+}
+
+async fn check(desk: &Rc<Desk>, checks: &[Check], query: Option<&str>) -> Response<Body> {
+    let mut results = Vec::with_capacity(checks.len());
+    for check in checks {
+        if pages::query(query, "exclude").any(|name| name == check.name()) {
+            continue;
+        }
+        let result = match check {
+            Check::SerializableRead => desk.read(true).await,
+            Check::LinearizableRead => desk.read(false).await,
+            // Damaged data ends the process or fails the reads; every member votes.
+            Check::DataCorruption | Check::NonLearner => Ok(()),
+        };
+        results.push((*check, result));
+    }
+    let verbose = pages::query(query, "verbose").next().is_some();
+    let (well, text) = pages::checked(&results, verbose);
+    say(if well { 200 } else { 503 }, PLAIN, text)
+}

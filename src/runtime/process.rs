@@ -1,0 +1,112 @@
+//! What the kernel says of this process, for whoever watches it.
+
+#![forbid(unsafe_code)]
+
+use crate::etcd::http::put_metric;
+use std::fs;
+
+/// The unit of times in `/proc`, on every machine that Linux runs on today.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Appends processor time, memory, files and the start of the process, by the names that
+/// Prometheus' own libraries give them. What cannot be read is left out.
+pub fn put_metrics(text: &mut String) {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let (stat, status, limits) = (
+        read("/proc/self/stat"),
+        read("/proc/self/status"),
+        read("/proc/self/limits"),
+    );
+    let files = fs::read_dir("/proc/self/fd").map(Iterator::count).ok();
+    let since = boot_seconds(&read("/proc/stat"))
+        .zip(stat_field(&stat, 22))
+        .map(|(boot, ticks)| boot + ticks / TICKS_PER_SECOND);
+    let processor = stat_field(&stat, 14)
+        .zip(stat_field(&stat, 15))
+        .map(|(user, system)| (user + system) / TICKS_PER_SECOND);
+    for (name, kind, what, value) in [
+        (
+            "process_cpu_seconds_total",
+            "counter",
+            "Total user and system CPU time spent in seconds.",
+            processor,
+        ),
+        (
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory size in bytes.",
+            kib(&status, "VmRSS:"),
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "gauge",
+            "Virtual memory size in bytes.",
+            kib(&status, "VmSize:"),
+        ),
+        (
+            "process_open_fds",
+            "gauge",
+            "Number of open file descriptors.",
+            files.map(|count| count as f64),
+        ),
+        (
+            "process_max_fds",
+            "gauge",
+            "Maximum number of open file descriptors.",
+            field(&limits, "Max open files", 0),
+        ),
+        (
+            "process_start_time_seconds",
+            "gauge",
+            "Start time of the process since unix epoch in seconds.",
+            since,
+        ),
+    ] {
+        if let Some(value) = value {
+            put_metric(text, (name, kind, what), "", value);
+        }
+    }
+}
+
+/// The number `at` behind a word at the beginning of a line.
+fn field(text: &str, word: &str, at: usize) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(word))?;
+    line.split_whitespace().nth(at)?.parse().ok()
+}
+
+fn kib(status: &str, word: &str) -> Option<f64> {
+    Some(field(status, word, 0)? * 1024.0)
+}
+
+fn boot_seconds(stat: &str) -> Option<f64> {
+    field(stat, "btime", 0)
+}
+
+/// A field of `/proc/self/stat` by its number in the manual; those from the third on stand behind
+/// the name, which may hold spaces and brackets.
+fn stat_field(stat: &str, number: usize) -> Option<f64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(number - 3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_their_numbers() {
+        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 114 115 16 17 18 19 20 21 1022 23";
+        assert_eq!(stat_field(stat, 14), Some(114.0));
+        assert_eq!(stat_field(stat, 4), Some(1.0));
+        assert_eq!(stat_field("", 4), None);
+        assert_eq!(kib("VmRSS:\t  8 kB\n", "VmRSS:"), Some(8192.0));
+        assert_eq!(boot_seconds("cpu 1\nbtime 77\n"), Some(77.0));
+    }
+
+    #[test]
+    fn this_process_has_all_figures() {
+        let mut text = String::new();
+        put_metrics(&mut text);
+        assert_eq!(text.lines().count(), 6 * 3, "{text}");
+    }
+}

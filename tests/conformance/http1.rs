@@ -1,0 +1,163 @@
+//! The JSON gateway, health, version and metrics, over HTTP/1.1 as etcd says them.
+
+use super::start;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Sends bytes on a connection of their own; status, headers and body.
+fn send(address: SocketAddr, bytes: &[u8]) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).expect("it serves");
+    let limit = Some(Duration::from_secs(20));
+    stream.set_read_timeout(limit).expect("a socket");
+    stream.write_all(bytes).expect("it is read");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let head = head.to_ascii_lowercase();
+    (status.expect("a status"), head, body.to_owned())
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    let (status, _, body) = send(address, request.as_bytes());
+    (status, body)
+}
+
+/// The header of an answer, at a revision.
+fn header(revision: u32) -> String {
+    format!(
+        r#"{{"header":{{"cluster_id":"14841639068965178418","member_id":"10276657743932975437","revision":"{revision}","raft_term":"2"}}"#
+    )
+}
+
+#[test]
+fn the_json_gateway_answers_as_etcds_does() {
+    let (server, _dir) = start();
+    let call = |path: &str, body: &str| ask(server.address, "POST", path, body);
+    let pair =
+        r#"{"key":"Zm9v","create_revision":"2","mod_revision":"2","version":"1","value":"YmFy"}"#;
+    let found = format!(r#"{},"kvs":[{pair}],"count":"1"}}"#, header(2));
+    for (path, body, status, expected) in [
+        (
+            "/v3/kv/put",
+            r#"{"key":"Zm9v","value":"YmFy"}"#,
+            200,
+            header(2) + "}",
+        ),
+        (
+            "/v3/kv/range",
+            r#"{"key":"Zm9v","sortOrder":"ASCEND","limit":"1","xx":1}"#,
+            200,
+            found.clone(),
+        ),
+        (
+            "/v3beta/kv/range",
+            r#"{"key":"Zm9v","sort_order":"XX"}"#,
+            200,
+            found.clone(),
+        ),
+        (
+            "/v3/kv/txn",
+            r#"{"compare":[{"target":"VALUE","key":"Zm9v","value":"YmFy"}],"success":[{"requestRange":{"key":"Zm9v"}}]}"#,
+            200,
+            format!(
+                r#"{},"succeeded":true,"responses":[{{"response_range":{{"header":{{"revision":"2"}},"kvs":[{pair}],"count":"1"}}}}]}}"#,
+                header(2)
+            ),
+        ),
+        (
+            "/v3/lease/keepalive",
+            r#"{"ID":7}"#,
+            200,
+            format!("{{\"result\":{},\"ID\":\"7\"}}}}\n", header(2)),
+        ),
+        ("/v3/maintenance/defragment", "", 200, "{}".to_owned()),
+        (
+            "/v3/kv/put",
+            r#"{"key":""}"#,
+            400,
+            r#"{"code":3,"message":"etcdserver: key is not provided"}"#.to_owned(),
+        ),
+        (
+            "/v3/nothing",
+            "",
+            404,
+            r#"{"code":5,"message":"Not Found"}"#.to_owned(),
+        ),
+    ] {
+        assert_eq!(call(path, body), (status, expected), "{path} {body}");
+    }
+    let (status, body) = call("/v3/kv/put", "{bad");
+    assert_eq!(status, 400);
+    assert!(body.starts_with(r#"{"code":3,"message":""#), "{body}");
+    let (status, body) = call("/v3/maintenance/status", "{}");
+    assert_eq!(status, 200);
+    assert!(body.contains(r#""version":"3.7.3","dbSize":""#), "{body}");
+    let wrong = ask(server.address, "GET", "/v3/kv/range", "");
+    let text = r#"{"code":12,"message":"Method Not Allowed"}"#.to_owned();
+    assert_eq!(wrong, (501, text));
+    // More than a message may hold.
+    let long = format!(r#"{{"key":"{}"}}"#, "A".repeat(5 << 20));
+    assert_eq!(call("/v3/kv/put", &long).0, 429);
+}
+
+#[test]
+fn health_version_and_metrics_are_told() {
+    let (server, _dir) = start();
+    let get = |path: &str| ask(server.address, "GET", path, "");
+    let well = (200, r#"{"health":"true","reason":""}"#.to_owned());
+    assert_eq!(get("/health"), well);
+    assert_eq!(get("/health?serializable=true"), well);
+    let ok = (200, "ok\n".to_owned());
+    for path in [
+        "/livez",
+        "/readyz",
+        "/livez/serializable_read",
+        "/readyz/non_learner",
+    ] {
+        assert_eq!(get(path), ok, "{path}");
+    }
+    let all = "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n\
+               [+]non_learner ok\nok\n";
+    assert_eq!(get("/readyz?verbose"), (200, all.to_owned()));
+    assert_eq!(
+        get("/readyz/nope"),
+        (404, "404 page not found\n".to_owned())
+    );
+    assert_eq!(ask(server.address, "POST", "/health", "").0, 405);
+    let (status, version) = get("/version");
+    assert_eq!(status, 200);
+    let etcd = r#"{"etcdserver":"3.7.3","etcdcluster":"3.7.0","storage":"3.7.0","#;
+    assert!(version.starts_with(etcd), "{version}");
+    let (status, metrics) = get("/metrics");
+    assert_eq!(status, 200);
+    for name in [
+        "etcd_server_has_leader 1",
+        "etcd_server_is_leader 1",
+        "etcd_debugging_mvcc_current_revision 1",
+        "process_resident_memory_bytes ",
+    ] {
+        let line = metrics.lines().find(|line| line.starts_with(name));
+        assert!(line.is_some(), "{name}: {metrics}");
+    }
+}
+
+#[test]
+fn a_connection_may_be_used_again_and_bodies_may_come_in_chunks() {
+    let (server, _dir) = start();
+    let requests = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n\
+        POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
+        7\r\n{\"key\":\r\n7\r\n\"Zm9v\"}\r\n0\r\n\r\n\
+        GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let (status, _, rest) = send(server.address, requests);
+    assert_eq!(status, 200);
+    assert_eq!(rest.matches("HTTP/1.1 200").count(), 2, "{rest}");
+    assert!(rest.contains(r#""revision":"2""#), "{rest}");
+    let (status, _, _) = send(server.address, b"GET / HTTP/1.1\r\nnonsense\r\n\r\n");
+    assert_eq!(status, 400);
+}
