@@ -5,7 +5,7 @@ use quoin::runtime::{logger, server};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let config = match flags::parse(std::env::args().skip(1)) {
+    let config = match flags::parse(std::env::args().skip(1), |key| std::env::var(key).ok()) {
         Ok(Command::Serve(config)) => config,
         Ok(Command::Version) => {
             println!("quoin {}", server::VERSION);

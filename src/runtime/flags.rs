@@ -63,6 +63,8 @@ pub struct Config {
     /// Executors that serve clients, apart from the order actor's; 0 is one executor for both.
     /// `None` leaves it to the number of cores.
     pub fronts: Option<u16>,
+    /// Flags of etcd that were given and ask for nothing here.
+    pub moot: Vec<String>,
 }
 
 impl Config {
@@ -99,9 +101,21 @@ impl fmt::Display for FlagError {
 
 impl std::error::Error for FlagError {}
 
-/// Reads a command line, without the program's name.
-pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, FlagError> {
+/// Reads a command line, without the program's name. What it leaves open, the environment says:
+/// `ETCD_` and the flag's name in capitals, with underscores, as `variable` finds it.
+pub fn parse(
+    args: impl IntoIterator<Item = String>,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Command, FlagError> {
     let mut raw = Raw::default();
+    for name in known::served() {
+        let key = format!("ETCD_{}", name.to_ascii_uppercase().replace('-', "_"));
+        // As in etcd, an empty one is none.
+        if let Some(value) = variable(&key).filter(|value| !value.is_empty()) {
+            raw.take(name, value)
+                .map_err(|error| FlagError(format!("{key}: {error}")))?;
+        }
+    }
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let Some(flag) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) else {
@@ -118,6 +132,13 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, FlagErro
             "help" | "h" => return Ok(Command::Help),
             _ => {}
         }
+        if let Some(takes) = known::moot(name) {
+            if takes == known::Takes::Value && inline.or_else(|| args.next()).is_none() {
+                return Err(FlagError(format!("--{name} needs a value")));
+            }
+            raw.moot.push(name.to_owned());
+            continue;
+        }
         known::check(name)?;
         let value = match inline.or_else(|| args.next()) {
             Some(value) => value,
@@ -131,6 +152,7 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, FlagErro
 /// Values as given, before defaults that depend on each other.
 #[derive(Default)]
 struct Raw {
+    moot: Vec<String>,
     name: Option<String>,
     data_dir: Option<String>,
     listen_client: Option<Vec<Url>>,
@@ -239,6 +261,7 @@ impl Raw {
             log_level: self.log_level.unwrap_or(Level::Info),
             cores: self.cores,
             fronts: self.fronts,
+            moot: self.moot,
         };
         check_ranges(&config)?;
         Ok(config)
@@ -402,14 +425,14 @@ mod tests {
     use crate::limits;
 
     fn config(args: &[&str]) -> Config {
-        match parse(args.iter().map(|a| (*a).to_owned())) {
+        match parse(args.iter().map(|a| (*a).to_owned()), |_| None) {
             Ok(Command::Serve(config)) => *config,
             other => panic!("{args:?}: {other:?}"),
         }
     }
 
     fn refusal(args: &[&str]) -> String {
-        match parse(args.iter().map(|a| (*a).to_owned())) {
+        match parse(args.iter().map(|a| (*a).to_owned()), |_| None) {
             Err(e) => e.0,
             other => panic!("{args:?} was taken: {other:?}"),
         }
@@ -444,11 +467,48 @@ mod tests {
             Some(vec![0, 1, 2, 5])
         );
         assert_eq!(config(&["--quota-backend-bytes=-1"]).quota_bytes, None);
-        assert_eq!(parse(["--version".to_owned()]), Ok(Command::Version));
-        assert_eq!(parse(["-h".to_owned()]), Ok(Command::Help));
+        assert_eq!(
+            parse(["--version".to_owned()], |_| None),
+            Ok(Command::Version)
+        );
+        assert_eq!(parse(["-h".to_owned()], |_| None), Ok(Command::Help));
         let six = config(&["--listen-client-urls", "http://[::1]:0,http://127.0.0.1:1/"]);
         assert_eq!(six.listen_client[0].host, "[::1]");
         assert_eq!(six.listen_client[1].port, 1);
+    }
+
+    #[test]
+    fn flags_that_ask_for_nothing_are_taken() {
+        let config = config(&[
+            "--pre-vote",
+            "--max-wals",
+            "5",
+            "--logger=zap",
+            "--name",
+            "a",
+        ]);
+        assert_eq!(config.moot, ["pre-vote", "max-wals", "logger"]);
+        assert_eq!(config.name, "a");
+        assert!(refusal(&["--max-wals"]).contains("needs a value"));
+    }
+
+    #[test]
+    fn the_environment_says_what_the_command_line_leaves_open() {
+        let variable = |key: &str| match key {
+            "ETCD_NAME" => Some("of-the-environment".to_owned()),
+            "ETCD_MAX_TXN_OPS" => Some("77".to_owned()),
+            "ETCD_DATA_DIR" => Some(String::new()),
+            _ => None,
+        };
+        let given = ["--name".to_owned(), "given".to_owned()];
+        let Ok(Command::Serve(config)) = parse(given, variable) else {
+            panic!("it is refused");
+        };
+        assert_eq!((&*config.name, config.txn_ops_max), ("given", 77));
+        assert_eq!(config.data_dir.to_str(), Some("given.etcd"));
+        let broken = |key: &str| (key == "ETCD_MAX_TXN_OPS").then(|| "x".to_owned());
+        let refused = parse([], broken).unwrap_err();
+        assert!(refused.0.starts_with("ETCD_MAX_TXN_OPS: "), "{refused}");
     }
 
     #[test]

@@ -41,6 +41,9 @@ const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 pub fn serve(config: &Config) -> Result<(), StartError> {
     let clock = Clock::start();
     crate::log_info!("quoin {VERSION} starts as '{}'", config.name);
+    for name in &config.moot {
+        crate::log_info!("--{name} asks for nothing here: quoin has nothing that it would set");
+    }
     let placement = place(config)?;
     // Each executor has three rings; the log thread has one.
     startup::check_machine(placement.places.len() + 1)?;

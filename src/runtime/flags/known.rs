@@ -113,23 +113,59 @@ const PROTECTION: &[&str] = &[
     "trusted-ca-file",
 ];
 
+/// What a flag takes: a boolean one stands alone, or has its value behind `=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// A value, behind `=` or as the next argument.
+    Value,
+    /// None, or one behind `=`.
+    Switch,
+}
+
+/// Flags of etcd that ask for nothing here: they tune its storage engine, its peers or its logger,
+/// of which quoin has none or others. They are taken, and the log names them once.
+const MOOT: &[(&str, Takes)] = &[
+    ("backend-batch-interval", Takes::Value),
+    ("backend-batch-limit", Takes::Value),
+    ("backend-bbolt-freelist-type", Takes::Value),
+    ("bootstrap-defrag-threshold-megabytes", Takes::Value),
+    ("compaction-batch-limit", Takes::Value),
+    ("compaction-sleep-interval", Takes::Value),
+    ("downgrade-check-time", Takes::Value),
+    ("initial-election-tick-advance", Takes::Switch),
+    ("logger", Takes::Value),
+    ("max-learners", Takes::Value),
+    ("max-snapshots", Takes::Value),
+    ("max-wals", Takes::Value),
+    ("pre-vote", Takes::Switch),
+    ("raft-read-timeout", Takes::Value),
+    ("raft-write-timeout", Takes::Value),
+    ("snapshot-catchup-entries", Takes::Value),
+    ("strict-reconfig-check", Takes::Switch),
+];
+
+/// What a flag takes that asks for nothing here; `None` for any other.
+pub(super) fn moot(name: &str) -> Option<Takes> {
+    let found = MOOT.iter().find(|(moot, _)| *moot == name);
+    found.map(|(_, takes)| *takes)
+}
+
+/// The names of the flags that are served and take a value.
+pub(super) fn served() -> impl Iterator<Item = &'static str> {
+    let values = SERVED.iter().filter(|(_, default, _)| !default.is_empty());
+    values.map(|(name, ..)| *name)
+}
+
 /// Other flags of etcd that are known and not served yet.
 const NOT_SERVED: &[&str] = &[
     "auto-compaction-mode",
     "auto-compaction-retention",
-    "backend-batch-interval",
-    "backend-batch-limit",
-    "backend-bbolt-freelist-type",
-    "bootstrap-defrag-threshold-megabytes",
     "compact-hash-check-time",
-    "compaction-batch-limit",
-    "compaction-sleep-interval",
     "config-file",
     "discovery-endpoints",
     "discovery-srv",
     "discovery-srv-name",
     "discovery-token",
-    "downgrade-check-time",
     "enable-distributed-tracing",
     "enable-grpc-gateway",
     "enable-log-rotation",
@@ -139,25 +175,15 @@ const NOT_SERVED: &[&str] = &[
     "grpc-keepalive-interval",
     "grpc-keepalive-min-time",
     "grpc-keepalive-timeout",
-    "initial-election-tick-advance",
     "listen-client-http-urls",
     "listen-metrics-urls",
     "log-format",
     "log-outputs",
     "log-rotation-config-json",
-    "logger",
     "max-concurrent-streams",
-    "max-learners",
-    "max-snapshots",
-    "max-wals",
     "metrics",
-    "pre-vote",
-    "raft-read-timeout",
-    "raft-write-timeout",
-    "snapshot-catchup-entries",
     "socket-reuse-address",
     "socket-reuse-port",
-    "strict-reconfig-check",
     "unsafe-no-fsync",
     "wal-dir",
     "warning-apply-duration",
