@@ -16,6 +16,8 @@ FRAME_HEADER = struct.Struct("<IIBB2sQ")
 BODY_MAX = 1 << 30
 
 RANGE, PUT, DELETE_RANGE, TXN, COMPACT, PING, STATUS = 1, 2, 3, 4, 5, 0x10, 0x11
+WATCH_CREATE, WATCH_CANCEL, WATCH_PROGRESS, WATCH_CLOSE = range(0x20, 0x24)
+WATCH_CREATED, WATCH_CANCELLED, WATCH_PROGRESSED, WATCH_CLOSED, WATCH_EVENTS = range(0xA0, 0xA5)
 LEASE_GRANT, LEASE_REVOKE, LEASE_KEEP_ALIVE, LEASE_TIME_TO_LIVE, LEASES = range(0x30, 0x35)
 REPLY = 0x80
 ERROR = 0xFF
@@ -110,6 +112,34 @@ class Status:
 
 
 @dataclass
+class WatchCreate:
+    key: bytes
+    range_end: bytes = b""
+    start_revision: int = 0
+    watch_id: int = 0
+    prev_kv: bool = False
+    progress_notify: bool = False
+    fragment: bool = False
+    no_put: bool = False
+    no_delete: bool = False
+
+
+@dataclass
+class WatchCancel:
+    watch_id: int
+
+
+@dataclass
+class WatchProgress:
+    pass
+
+
+@dataclass
+class WatchClose:
+    pass
+
+
+@dataclass
 class LeaseGrant:
     ttl: int
     id: int = 0
@@ -178,6 +208,43 @@ class DeleteRangeReply:
 class TxnReply:
     succeeded: bool
     responses: list
+
+
+@dataclass
+class WatchCreated:
+    watch_id: int
+    reason: str
+
+
+@dataclass
+class WatchCancelled:
+    watch_id: int
+    compact_revision: int
+    reason: str
+
+
+@dataclass
+class WatchProgressed:
+    watch_ids: List[int]
+
+
+@dataclass
+class WatchClosed:
+    pass
+
+
+@dataclass
+class Event:
+    kv: Pair
+    prev_kv: Optional[Pair]
+    deleted: bool
+
+
+@dataclass
+class WatchEvents:
+    events: List[Event]
+    watch_ids: List[int]
+    fragment: bool
 
 
 @dataclass
@@ -300,6 +367,26 @@ def body_of(request):
         kind = PING
     elif isinstance(request, Status):
         kind = STATUS
+    elif isinstance(request, WatchCreate):
+        key = archive.elements(request.key)
+        end = archive.elements(request.range_end)
+        options = bits(
+            request.prev_kv,
+            request.progress_notify,
+            request.fragment,
+            request.no_put,
+            request.no_delete,
+        )
+        numbers = (("q", request.start_revision), ("q", request.watch_id))
+        archive.struct(key, end, *numbers, ("B", options))
+        kind = WATCH_CREATE
+    elif isinstance(request, WatchCancel):
+        archive.struct(("q", request.watch_id))
+        kind = WATCH_CANCEL
+    elif isinstance(request, WatchProgress):
+        kind = WATCH_PROGRESS
+    elif isinstance(request, WatchClose):
+        kind = WATCH_CLOSE
     elif isinstance(request, LeaseGrant):
         archive.struct(("q", request.ttl), ("q", request.id))
         kind = LEASE_GRANT
@@ -405,6 +492,11 @@ class Reader:
         start, count = self.vector(1)
         return self.take(start, count)
 
+    def numbers(self):
+        """A vector of i64."""
+        start, count = self.vector(8)
+        return list(struct.unpack(f"<{count}q", self.take(start, count * 8)))
+
     def structs(self, size, read):
         """A vector of structs, each read by `read`, which takes what it points at."""
         start, count = self.vector(size)
@@ -431,6 +523,14 @@ def read_pair(reader):
     return Pair(key, value, *(reader.number("q") for _ in range(4)))
 
 
+def read_event(reader):
+    kv = read_pair(reader)
+    before = reader.structs(48, read_pair)
+    if len(before) > 1:
+        raise ProtocolError("more than one previous pair")
+    return Event(kv, before[0] if before else None, reader.flag())
+
+
 def read_op(reader):
     body = reader.bytes()
     kind = reader.number("B")
@@ -448,6 +548,11 @@ RESULT_BYTES = {
     COMPACT | REPLY: 0,
     PING | REPLY: 0,
     STATUS | REPLY: 8,
+    WATCH_CREATED: 16,
+    WATCH_CANCELLED: 24,
+    WATCH_PROGRESSED: 8,
+    WATCH_CLOSED: 0,
+    WATCH_EVENTS: 17,
     LEASE_GRANT | REPLY: 16,
     LEASE_REVOKE | REPLY: 0,
     LEASE_KEEP_ALIVE | REPLY: 16,
@@ -489,8 +594,21 @@ def read_body(kind, body, with_header=True):
         numbers = [reader.number("q") for _ in range(3)]
         result = LeaseTimeToLiveReply(*numbers, keys, reader.flag())
     elif kind == LEASES | REPLY:
-        start, count = reader.vector(8)
-        result = LeasesReply(list(struct.unpack(f"<{count}q", reader.take(start, count * 8))))
+        result = LeasesReply(reader.numbers())
+    elif kind == WATCH_CREATED:
+        reason = reader.bytes().decode()
+        result = WatchCreated(reader.number("q"), reason)
+    elif kind == WATCH_CANCELLED:
+        reason = reader.bytes().decode()
+        result = WatchCancelled(reader.number("q"), reader.number("q"), reason)
+    elif kind == WATCH_PROGRESSED:
+        result = WatchProgressed(reader.numbers())
+    elif kind == WATCH_CLOSED:
+        result = WatchClosed()
+    elif kind == WATCH_EVENTS:
+        events = reader.structs(57, read_event)
+        watch_ids = reader.numbers()
+        result = WatchEvents(events, watch_ids, reader.flag())
     elif kind == ERROR:
         message = reader.bytes().decode()
         result = ErrorReply(reader.number("H"), message)
@@ -615,6 +733,26 @@ class Client:
     def call(self, request):
         """(header, result) of one request; raises `Refused`."""
         ((header, result),) = self.pipeline([request])
+        if isinstance(result, Refused):
+            raise result
+        return header, result
+
+    def watch(self, *requests):
+        """Opens a watch stream and asks these of it; its frames come from `told`, and while it is
+        open the connection serves it alone. Returns the stream's id."""
+        self.last_id += 1
+        self.ask(self.last_id, *requests)
+        return self.last_id
+
+    def ask(self, stream, *requests):
+        """Asks something more of a watch stream."""
+        self.socket.sendall(b"".join(request_frame(request, stream) for request in requests))
+
+    def told(self, stream):
+        """The next frame of a watch stream: (header, result)."""
+        _, request_id, header, result = self._reply()
+        if request_id != stream:
+            raise ProtocolError(f"a frame of no stream: {request_id}")
         if isinstance(result, Refused):
             raise result
         return header, result

@@ -20,6 +20,7 @@ from quoin_client import (
     DeleteRangeReply,
     Empty,
     ErrorReply,
+    Event,
     Header,
     Hello,
     LeaseGrant,
@@ -40,6 +41,15 @@ from quoin_client import (
     StatusReply,
     Txn,
     TxnReply,
+    WatchCancel,
+    WatchCancelled,
+    WatchClose,
+    WatchClosed,
+    WatchCreate,
+    WatchCreated,
+    WatchEvents,
+    WatchProgress,
+    WatchProgressed,
 )
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "PROTOCOL.md"
@@ -92,6 +102,13 @@ REQUESTS = {
     "compact": (5, Compact(4, physical=True)),
     "ping": (6, Ping()),
     "status": (7, Status()),
+    "watch-create": (
+        8,
+        WatchCreate(b"a", b"b", start_revision=3, watch_id=9, prev_kv=True, fragment=True),
+    ),
+    "watch-cancel": (8, WatchCancel(9)),
+    "watch-progress": (8, WatchProgress()),
+    "watch-close": (8, WatchClose()),
     "lease-grant": (8, LeaseGrant(60)),
     "lease-revoke": (9, LeaseRevoke(LEASE)),
     "lease-keep-alive": (10, LeaseKeepAlive(LEASE)),
@@ -108,6 +125,22 @@ REPLIES = {
     "compact-reply": (5, Empty()),
     "ping-reply": (6, Empty()),
     "status-reply": (7, StatusReply("0.1.0")),
+    "watch-created": (8, WatchCreated(9, "")),
+    "watch-refused": (8, WatchCreated(-1, "mvcc: watcher range is empty")),
+    "watch-cancelled": (8, WatchCancelled(9, 40, "")),
+    "watch-progressed": (8, WatchProgressed([0, 9])),
+    "watch-closed": (8, WatchClosed()),
+    "watch-events": (
+        8,
+        WatchEvents(
+            [
+                Event(Pair(b"foo", b"bar", 40, 41, 2, 0), None, False),
+                Event(Pair(b"foo", b"", 0, 42, 0, 0), Pair(b"foo", b"bar", 40, 41, 2, 0), True),
+            ],
+            [0, 9],
+            False,
+        ),
+    ),
     "lease-grant-reply": (8, LeaseReply(LEASE, 60)),
     "lease-revoke-reply": (9, Empty()),
     "lease-keep-alive-reply": (10, LeaseReply(LEASE, 60)),
@@ -200,6 +233,30 @@ class LiveServer(unittest.TestCase):
         self.assertEqual((left.ttl, left.granted_ttl), (-1, 0))
         message = "etcdserver: requested lease not found"
         self.assertEqual(self.refused(LeaseRevoke(granted.id)), message)
+
+    def test_watch(self):
+        first, _ = self.client.call(Put(b"py/w", b"1"))
+        with quoin.Client(ADDRESS) as watcher:
+            past = WatchCreate(b"py/", b"py0", start_revision=first.revision, prev_kv=True)
+            stream = watcher.watch(past, WatchCreate(b"py/", b"py", watch_id=7))
+            self.assertEqual(watcher.told(stream)[1], WatchCreated(0, ""))
+            told = [watcher.told(stream)[1] for _ in range(2)]
+            self.assertIn(WatchCreated(-1, "mvcc: watcher range is empty"), told)
+            (events,) = (one for one in told if isinstance(one, WatchEvents))
+            pair = Pair(b"py/w", b"1", first.revision, first.revision, 1, 0)
+            self.assertEqual(events, WatchEvents([Event(pair, None, False)], [0], False))
+            gone, _ = self.client.call(DeleteRange(b"py/w"))
+            deleted = Event(Pair(b"py/w", b"", 0, gone.revision, 0, 0), pair, True)
+            header, events = watcher.told(stream)
+            self.assertEqual(events, WatchEvents([deleted], [0], False))
+            self.assertEqual(header.revision, gone.revision)
+            watcher.ask(stream, WatchProgress())
+            header, progress = watcher.told(stream)
+            self.assertEqual(progress, WatchProgressed([]))
+            self.assertGreaterEqual(header.revision, gone.revision)
+            watcher.ask(stream, WatchCancel(5), WatchCancel(0), WatchClose())
+            self.assertEqual(watcher.told(stream)[1], WatchCancelled(0, 0, ""))
+            self.assertEqual(watcher.told(stream)[1], WatchClosed())
 
     def test_put_and_range(self):
         first, plain = self.client.call(Put(b"py/a", b"1"))
