@@ -4,8 +4,11 @@
 //! The meaning of each field is etcd's (v3 API); a revision is the global, ever growing number
 //! of a write transaction, and the store starts, empty, at revision 1.
 
+mod alarm;
+
 mod lease;
 
+pub use alarm::{Alarm, AlarmAction, AlarmKind, AlarmRequest, AlarmResponse};
 pub use lease::{
     GrantedLease, LeaseCheckpointRequest, LeaseExpireRequest, LeaseGrantRequest,
     LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest,
@@ -45,6 +48,8 @@ pub enum Request<'a> {
     LeaseExpire(LeaseExpireRequest),
     /// Write down how long leases have left; from the leader alone.
     LeaseCheckpoint(LeaseCheckpointRequest),
+    /// Ask about alarms, raise one, or take one back.
+    Alarm(AlarmRequest),
 }
 
 /// The order of the keys in a range answer.
@@ -323,6 +328,8 @@ pub enum Response {
     LeaseTimeToLive(LeaseTimeToLiveResponse),
     /// To the question which leases there are.
     Leases(LeasesResponse),
+    /// To a request about alarms.
+    Alarm(AlarmResponse),
 }
 
 /// The pairs read.

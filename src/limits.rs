@@ -215,8 +215,13 @@ pub const YOUNG_BYTES_MAX: u64 = 192 * MIB as u64;
 pub const TREE_SPARE_BYTES: u64 = 192 * MIB as u64;
 /// What a write counts against the quota beside its bytes, as in etcd.
 pub const QUOTA_COST_PER_WRITE: u64 = 256;
-/// Default of `--quota-backend-bytes` (given as 0), as in etcd.
-pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
+/// Default of `--quota-backend-bytes` (given as 0): see docs/decisions/quota.md.
+pub const QUOTA_BYTES_DEFAULT: u64 = 64 << 30;
+/// The largest quota: the file of the tree, which is larger than what it holds, has addresses for
+/// a tebibyte.
+pub const QUOTA_BYTES_CEILING: u64 = 512 << 30;
+/// An alarm that was proposed and not raised is proposed again after this.
+pub const ALARM_RETRY_MS: u64 = 1_000;
 
 // A turn's pages come on top of what lets apply go on. If that were enough to make transactions
 // write pages themselves, every one of them would do so, on the order core, while a checkpoint

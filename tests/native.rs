@@ -13,11 +13,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use quoin::api::{
-    CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, Error,
+    AlarmKind, CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, Error,
     LeaseGrantRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest, Request, RequestOp,
     Response, SortOrder, SortTarget, TxnRequest,
 };
-use quoin::client::{BlockingClient, Client, ClientError, ClientOptions};
+use quoin::client::{BlockingClient, Client, ClientError, ClientOptions, LeaseLost};
 use server::Server;
 
 fn start() -> (Server, tempfile::TempDir) {
@@ -217,6 +217,19 @@ fn every_call_through_the_blocking_client() {
                 .expect("there is room in time")
         })
         .collect();
+    let lease = client.lease_grant(2).expect("a grant").body.id;
+    let keeper = client.keep_lease(lease).expect("it is there");
+    assert!(keeper.lost(Duration::from_millis(4500)).is_none());
+    assert_eq!(client.leases().expect("a list").body, [lease]);
+    drop(keeper);
+    let begun = Instant::now();
+    while !client.leases().expect("a list").body.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nobody keeps it");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let lease = client.lease_grant(2).expect("a grant").body.id;
+    let keeper = client.keep_lease(lease).expect("it is there");
+
     let mut revisions: Vec<_> = submitted
         .into_iter()
         .map(|one| one.wait().expect("a write").header.revision)
@@ -235,6 +248,21 @@ fn every_call_through_the_blocking_client() {
         ..RangeRequest::default()
     };
     assert_eq!(client.range(all).expect("a read").body.count, 1400);
+
+    // Without a server, the holder learns in time that it can rely on nothing.
+    server.kill();
+    let lost = keeper.lost(Duration::from_secs(20));
+    assert!(
+        matches!(lost, Some(LeaseLost::Unconfirmed { .. })),
+        "{lost:?}"
+    );
+}
+
+fn error_of(error: ClientError) -> Error {
+    match error {
+        ClientError::Refused(error) => error,
+        other => panic!("{other}"),
+    }
 }
 
 #[test]
@@ -273,6 +301,19 @@ fn every_call_through_the_client_for_tokio() {
             "each write has a revision of its own"
         );
 
+        // A lease outlives its time while it is kept, and ends when it is not.
+        let lease = client.lease_grant(2).await.expect("a grant").body.id;
+        let mut keeper = client.keep_lease(lease).await.expect("it is there");
+        tokio::time::sleep(Duration::from_millis(4500)).await;
+        assert!(keeper.is_lost().is_none());
+        assert_eq!(client.leases().await.expect("a list").body, [lease]);
+        client.lease_revoke(lease).await.expect("a revocation");
+        let lost = tokio::time::timeout(Duration::from_secs(20), keeper.lost()).await;
+        assert!(matches!(lost, Ok(LeaseLost::Gone)), "{lost:?}");
+        let unknown = client.keep_lease(lease).await;
+        let refused = Err(Error::LeaseNotFound);
+        assert_eq!(unknown.map(|_| ()).map_err(error_of), refused);
+
         // A server that comes back is found again, with all that it acknowledged.
         server.kill();
         let url = format!("http://{address}");
@@ -286,6 +327,68 @@ fn every_call_through_the_client_for_tokio() {
         assert_eq!(answer.body.expect("acknowledged").mod_revision, last);
         drop(again.join().expect("it serves"));
     });
+}
+
+/// Writes until the server says that it is full; returns how often it took a write.
+fn fill(client: &BlockingClient) -> usize {
+    for number in 0..1000 {
+        match client.put(format!("fill/{}", number % 10), [7; 1000]) {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error_of(error), Error::NoSpace);
+                return number;
+            }
+        }
+    }
+    panic!("it is never full");
+}
+
+#[test]
+fn a_full_store_stays_closed_to_what_adds_until_the_alarm_is_taken_back() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("data");
+    let flags = ["--quota-backend-bytes", "200000"];
+    let server = Server::start_with(&data, &flags);
+    let client = BlockingClient::new([server.address.to_string()], ClientOptions::default());
+    let lease = client.lease_grant(500).expect("there is room").body.id;
+    let written = fill(&client);
+    assert!((100..200).contains(&written), "{written}");
+    let begun = Instant::now();
+    while client.alarms().expect("an answer").body.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "no alarm");
+    }
+    server.kill();
+
+    let server = Server::start_with(&data, &flags);
+    let client = BlockingClient::new([server.address.to_string()], ClientOptions::default());
+    let alarms = client.alarms().expect("an answer");
+    let alarm = alarms.body[0];
+    assert_eq!((alarms.body.len(), alarm.kind), (1, AlarmKind::NoSpace));
+    assert_eq!(alarm.member_id, alarms.header.member_id);
+    let grant = client.lease_grant(500);
+    assert_eq!(grant.map(|_| ()).map_err(error_of), Err(Error::NoSpace));
+    assert_eq!(
+        client.lease_keep_alive(lease).expect("an answer").body.ttl,
+        500
+    );
+    let delete = DeleteRangeRequest {
+        key: b"fill/",
+        range_end: b"fill0",
+        prev_kv: false,
+    };
+    let deleted = client.delete_range(delete).expect("deletes go on");
+    let compact = CompactRequest {
+        revision: deleted.header.revision,
+        physical: true,
+    };
+    client.compact(compact).expect("compaction goes on");
+    // There is room now, and still the alarm decides.
+    let put = client.put("k", "v").map(|_| ());
+    assert_eq!(put.map_err(error_of), Err(Error::NoSpace));
+    assert!(client.disarm(alarm).expect("an answer").body);
+    assert!(!client.disarm(alarm).expect("an answer").body);
+    client.put("k", "v").expect("there is room");
+    assert!(fill(&client) > 100);
 }
 
 #[test]

@@ -23,6 +23,8 @@ mod write;
 
 mod lease;
 
+mod alarm;
+
 mod applier;
 
 mod store;
@@ -30,6 +32,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use alarm::{alarms, is_raised};
 pub use applier::{Applier, BatchLimits, Command, Entry};
 pub use lease::{LeaseChange, time_to_live};
 pub use range::range;

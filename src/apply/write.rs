@@ -1,7 +1,7 @@
 //! The writes, one by one.
 
 use super::txn::write_txn;
-use super::{Failure, interval_end, is_empty, lease, validate};
+use super::{Failure, alarm, interval_end, is_empty, lease, validate};
 use crate::api::{
     self, DeleteRangeRequest, DeleteRangeResponse, Error, KvSink, OwnedKeyValue, PutRequest,
     PutResponse, RangeResponse, Request, Response,
@@ -51,7 +51,16 @@ pub fn execute<T: TreeWrite>(
 ) -> Result<Outcome, Failure> {
     let mut answer = Answer::new(*room);
     let done = match validate::replicated(request) {
-        Ok(()) => dispatch(tree, meta, request, &mut answer),
+        Ok(()) => match alarm::check(meta, request) {
+            Ok(()) => dispatch(tree, meta, request, &mut answer),
+            // The cluster's word, not that of this member's disk.
+            Err(error) => {
+                return Ok(Outcome::Failed {
+                    revision: meta.revision,
+                    error,
+                });
+            }
+        },
         Err(error) => Err(Failure::Refused(error)),
     };
     let revision = meta.revision;
@@ -83,6 +92,10 @@ fn dispatch<T: TreeWrite>(
     if let Request::Compact(compact) = request {
         mvcc::compact(meta, compact.revision)?;
         return Ok(Some(Response::Compact));
+    }
+    if let Request::Alarm(request) = request {
+        let response = alarm::execute(tree, meta, request)?;
+        return Ok(Some(Response::Alarm(response)));
     }
     if is_of_leases(request) {
         return lease::dispatch(tree, meta, request);

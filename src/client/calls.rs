@@ -4,7 +4,7 @@
 
 use super::error::ClientError;
 use super::raw::RawReply;
-use crate::api::{Error, Header, Request, RequestOp, Response, TxnRequest};
+use crate::api::{AlarmAction, Error, Header, Request, RequestOp, Response, TxnRequest};
 use crate::wire::{self, Reply, Unencodable};
 
 /// An answer, and who gave it at what point in history.
@@ -43,6 +43,7 @@ impl Call<'_> {
             Call::Request(
                 Request::LeaseKeepAlive(_) | Request::LeaseTimeToLive(_) | Request::Leases,
             ) => false,
+            Call::Request(Request::Alarm(alarm)) => alarm.action != AlarmAction::Get,
             Call::Request(_) => true,
         }
     }
@@ -286,6 +287,42 @@ macro_rules! calls {
             match answer.body {
                 $crate::api::Response::Leases(leases) => {
                     Ok(Answer { header: answer.header, body: leases.ids })
+                }
+                _ => Err(ClientError::WrongReply),
+            }
+        }
+
+        /// The alarms that are raised.
+        pub $($async)? fn alarms(
+            &self,
+        ) -> Result<Answer<Vec<$crate::api::Alarm>>, ClientError> {
+            self.alarm($crate::api::AlarmRequest::default())$($await)*
+        }
+
+        /// Takes an alarm back; says whether it was raised. For `NoSpace` first delete, and
+        /// compact: else the next write that adds raises it again.
+        pub $($async)? fn disarm(
+            &self,
+            alarm: $crate::api::Alarm,
+        ) -> Result<Answer<bool>, ClientError> {
+            let request = $crate::api::AlarmRequest {
+                action: $crate::api::AlarmAction::Deactivate,
+                member_id: alarm.member_id,
+                alarm: Some(alarm.kind),
+            };
+            let answer = self.alarm(request)$($await)*?;
+            Ok(Answer { header: answer.header, body: !answer.body.is_empty() })
+        }
+
+        /// Asks about alarms, raises one, or takes one back.
+        pub $($async)? fn alarm(
+            &self,
+            request: $crate::api::AlarmRequest,
+        ) -> Result<Answer<Vec<$crate::api::Alarm>>, ClientError> {
+            let answer = self.request(&$crate::api::Request::Alarm(request))$($await)*?;
+            match answer.body {
+                $crate::api::Response::Alarm(alarms) => {
+                    Ok(Answer { header: answer.header, body: alarms.alarms })
                 }
                 _ => Err(ClientError::WrongReply),
             }

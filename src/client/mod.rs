@@ -37,11 +37,14 @@ mod async_client;
 
 mod blocking;
 
+mod keeper;
+
 mod watch;
 
 pub use async_client::Client;
 pub use blocking::{BlockingClient, Submitted};
 pub use calls::Answer;
 pub use error::ClientError;
+pub use keeper::{BlockingLeaseKeeper, LeaseKeeper, LeaseLost};
 pub use options::ClientOptions;
 pub use watch::{BlockingWatchStream, WatchEnd, WatchId, WatchNews, WatchStream};

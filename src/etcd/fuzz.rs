@@ -1,8 +1,8 @@
 //! The entry point for fuzzing: whatever the bytes, decoding ends and stays within its bounds.
 #![forbid(unsafe_code)]
 
-use super::{Condition, Method, decode, member, message, watch};
-use crate::api::{Header, Request, RequestOp, TxnRequest, WatchRequest};
+use super::{Method, decode, member, message, watch};
+use crate::api::{Request, RequestOp, TxnRequest, WatchRequest};
 
 /// Takes `bytes` for what comes on a stream, and what stands behind a byte that chooses the call
 /// for a message.
@@ -17,8 +17,6 @@ pub fn fuzz_message(bytes: &[u8]) {
         return;
     };
     let method = Method::ALL[usize::from(*choice) % Method::ALL.len()];
-    let member = Header::default();
-    let _ = member::encode_alarm(&member, &Condition::default(), body, &mut Vec::new());
     let _ = member::encode_health(body, true, &mut Vec::new());
     if let Ok(Some(WatchRequest::Create(create))) = watch::decode_watch(body) {
         inside(body, &[create.key, create.range_end]);

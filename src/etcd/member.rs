@@ -38,19 +38,14 @@ pub struct Condition {
     pub file_bytes: u64,
     /// Bytes of them in use.
     pub live_bytes: u64,
-    /// The bytes in use at which writes are refused; 0: there is no bound.
+    /// The bytes in use beyond which writes that add are refused; 0: there is no bound.
     pub quota_bytes: u64,
     /// The leader's id; 0: there is none.
     pub leader: u64,
     /// The last log entry that is applied.
     pub applied_index: u64,
-}
-
-impl Condition {
-    /// The store has reached its quota.
-    pub fn is_out_of_space(&self) -> bool {
-        self.quota_bytes != 0 && self.live_bytes >= self.quota_bytes
-    }
+    /// An alarm *no space* is raised.
+    pub is_out_of_space: bool,
 }
 
 /// Appends one answer: a header, if it has one, and what `write` adds.
@@ -100,7 +95,7 @@ pub fn encode_status(header: &Header, condition: &Condition, out: &mut Vec<u8>) 
         if condition.leader == 0 {
             put_bytes(out, 8, b"etcdserver: no leader");
         }
-        if condition.is_out_of_space() {
+        if condition.is_out_of_space {
             let alarm = format!("memberID:{} alarm:NOSPACE ", header.member_id);
             put_bytes(out, 8, alarm.as_bytes());
         }
@@ -109,41 +104,6 @@ pub fn encode_status(header: &Header, condition: &Condition, out: &mut Vec<u8>) 
         put_u64(out, 12, condition.quota_bytes);
         put_message(out, 13, |_| {});
     });
-}
-
-const NOSPACE: u64 = 1;
-
-/// Answers `Alarm`. What there is to report follows from the store's size, so that nothing can be
-/// raised by hand, and nothing needs to be disarmed: a client that does so hears that it is done.
-pub fn encode_alarm(
-    header: &Header,
-    condition: &Condition,
-    request: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), Status> {
-    let (action, of, alarm) = three_numbers(request).map_err(unreadable)?;
-    let of_this = |member: u64| member == 0 || member == header.member_id;
-    let reported = match action {
-        0 => condition.is_out_of_space() && matches!(alarm, 0 | NOSPACE),
-        2 => of_this(of) && condition.is_out_of_space() && alarm == NOSPACE,
-        1 => {
-            return Err(Status::new(
-                Code::Unimplemented,
-                "this version of quoin raises alarms itself, and none by hand",
-            ));
-        }
-        // As etcd does with an action that it does not know.
-        _ => false,
-    };
-    answer(out, Some(header), |out| {
-        if reported {
-            put_message(out, 2, |out| {
-                put_u64(out, 1, header.member_id);
-                put_u64(out, 2, NOSPACE);
-            });
-        }
-    });
-    Ok(())
 }
 
 /// Answers `Defragment`: space is given back while the server runs, so it is always done.
@@ -175,18 +135,6 @@ pub fn encode_health(request: &[u8], serving: bool, out: &mut Vec<u8>) -> Result
         put_i64(out, 1, if serving { 1 } else { 2 })
     });
     Ok(())
-}
-
-fn three_numbers(message: &[u8]) -> Result<(u64, u64, u64), Malformed> {
-    let mut numbers = [0; 3];
-    let mut fields = Fields::of(message);
-    while let Some((number, value)) = fields.field()? {
-        if let (1..=3, Some(value)) = (number, value.number()) {
-            numbers[number as usize - 1] = value;
-        }
-    }
-    let [a, b, c] = numbers;
-    Ok((a, b, c))
 }
 
 fn unreadable(malformed: Malformed) -> Status {
@@ -233,30 +181,6 @@ mod tests {
     }
 
     #[test]
-    fn alarms_follow_the_size_of_the_store() {
-        let full = Condition {
-            live_bytes: 10,
-            quota_bytes: 10,
-            ..Condition::default()
-        };
-        let fine = Condition {
-            live_bytes: 9,
-            ..full
-        };
-        let ask = |condition, request: &[u8]| {
-            written(|out| encode_alarm(&HEADER, condition, request, out).unwrap())
-        };
-        let alarm = [WHOLE_HEADER, &[18, 4, 8, 2, 16, 1]].concat();
-        assert_eq!(ask(&full, &[]), alarm);
-        assert_eq!(ask(&full, &[24, 1]), alarm);
-        assert_eq!(ask(&full, &[24, 2]), WHOLE_HEADER, "no corruption");
-        assert_eq!(ask(&full, &[8, 2, 16, 2, 24, 1]), alarm);
-        assert_eq!(ask(&fine, &[]), WHOLE_HEADER);
-        let raised = encode_alarm(&HEADER, &fine, &[8, 1, 24, 1], &mut Vec::new());
-        assert_eq!(raised.unwrap_err().code, Code::Unimplemented);
-    }
-
-    #[test]
     fn health_is_told_of_the_whole_server_alone() {
         assert_eq!(
             written(|out| encode_health(&[], true, out).unwrap()),
@@ -281,6 +205,7 @@ mod tests {
             quota_bytes: 0,
             leader: 2,
             applied_index: 9,
+            is_out_of_space: false,
         };
         let status = written(|out| encode_status(&HEADER, &condition, out));
         let expected = [

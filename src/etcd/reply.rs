@@ -3,7 +3,7 @@
 
 use super::message;
 use super::pb::{self, begin_message, bytes_bytes, i64_bytes, put_bytes, put_i64, put_message};
-use crate::api::{Header, KeyValue, KvSink, OwnedKeyValue, RangeSummary, Response};
+use crate::api::{AlarmKind, Header, KeyValue, KvSink, OwnedKeyValue, RangeSummary, Response};
 
 /// Appends the answer to a request.
 pub fn encode_response(header: &Header, response: &Response, out: &mut Vec<u8>) {
@@ -102,6 +102,22 @@ fn put_result(out: &mut Vec<u8>, response: &Response, inner: &mut Inner) {
         Response::Leases(leases) => {
             for id in &leases.ids {
                 put_message(out, 2, |out| put_i64(out, 1, *id));
+            }
+        }
+        Response::Alarm(response) => {
+            for alarm in &response.alarms {
+                put_message(out, 2, |out| {
+                    // As a varint both are the same.
+                    put_i64(out, 1, alarm.member_id as i64);
+                    put_i64(
+                        out,
+                        2,
+                        match alarm.kind {
+                            AlarmKind::NoSpace => 1,
+                            AlarmKind::Corrupt => 2,
+                        },
+                    );
+                });
             }
         }
         Response::Compact | Response::LeaseRevoke => {}

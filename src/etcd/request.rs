@@ -8,9 +8,10 @@ use super::method::Method;
 use super::pb::{Fields, Malformed, Value};
 use super::status::{Code, Status};
 use crate::api::{
-    CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, Error,
-    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
-    PutRequest, RangeRequest, Request, RequestOp, SortOrder, SortTarget, TxnRequest,
+    AlarmAction, AlarmKind, AlarmRequest, CompactRequest, Compare, CompareResult, CompareTarget,
+    DeleteRangeRequest, Error, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest,
+    LeaseTimeToLiveRequest, PutRequest, RangeRequest, Request, RequestOp, SortOrder, SortTarget,
+    TxnRequest,
 };
 
 /// How deep transactions may nest in a message; decoding recurses. The store takes fewer.
@@ -130,9 +131,9 @@ pub fn decode(method: Method, message: &[u8]) -> Result<Option<Decoded<'_>>, Ref
             two_numbers(message)?;
             Request::Leases
         }
+        Method::Alarm => Request::Alarm(alarm(message)?),
         Method::Watch
         | Method::MemberList
-        | Method::Alarm
         | Method::Status
         | Method::Defragment
         | Method::AuthStatus
@@ -142,6 +143,50 @@ pub fn decode(method: Method, message: &[u8]) -> Result<Option<Decoded<'_>>, Ref
         request,
         flaw: flaws.first,
     }))
+}
+
+fn three_numbers(message: &[u8]) -> Result<(u64, u64, u64), Malformed> {
+    let mut numbers = [0; 3];
+    let mut fields = Fields::of(message);
+    while let Some((number, value)) = fields.field()? {
+        if let (1..=3, Some(value)) = (number, value.number()) {
+            numbers[number as usize - 1] = value;
+        }
+    }
+    let [a, b, c] = numbers;
+    Ok((a, b, c))
+}
+
+/// An action that does not exist does nothing, as in etcd.
+fn alarm(message: &[u8]) -> Result<AlarmRequest, Malformed> {
+    let (action, member_id, alarm) = three_numbers(message)?;
+    let alarm = match alarm {
+        1 => Some(AlarmKind::NoSpace),
+        2 => Some(AlarmKind::Corrupt),
+        _ => None,
+    };
+    Ok(match action {
+        0 => AlarmRequest {
+            action: AlarmAction::Get,
+            member_id,
+            alarm,
+        },
+        1 => AlarmRequest {
+            action: AlarmAction::Activate,
+            member_id,
+            alarm,
+        },
+        2 => AlarmRequest {
+            action: AlarmAction::Deactivate,
+            member_id,
+            alarm,
+        },
+        _ => AlarmRequest {
+            action: AlarmAction::Deactivate,
+            member_id,
+            alarm: None,
+        },
+    })
 }
 
 fn merge_range<'a>(

@@ -75,6 +75,8 @@ pub enum CommandKind {
     LeaseExpire = 7,
     /// Write down how long leases have left.
     LeaseCheckpoint = 8,
+    /// Raise an alarm, or take one back.
+    Alarm = 9,
 }
 
 impl CommandKind {
@@ -89,6 +91,7 @@ impl CommandKind {
             6 => Some(CommandKind::LeaseRevoke),
             7 => Some(CommandKind::LeaseExpire),
             8 => Some(CommandKind::LeaseCheckpoint),
+            9 => Some(CommandKind::Alarm),
             _ => None,
         }
     }
@@ -104,6 +107,7 @@ impl CommandKind {
             CommandKind::LeaseRevoke => Kind::LeaseRevoke,
             CommandKind::LeaseExpire => Kind::LeaseExpire,
             CommandKind::LeaseCheckpoint => Kind::LeaseCheckpoint,
+            CommandKind::Alarm => Kind::Alarm,
         }
     }
 
@@ -118,6 +122,7 @@ impl CommandKind {
             Kind::LeaseRevoke => Some(CommandKind::LeaseRevoke),
             Kind::LeaseExpire => Some(CommandKind::LeaseExpire),
             Kind::LeaseCheckpoint => Some(CommandKind::LeaseCheckpoint),
+            Kind::Alarm => Some(CommandKind::Alarm),
             _ => None,
         }
     }
@@ -703,7 +708,7 @@ mod tests {
         #[test]
         fn what_is_built_is_decoded(
             commands in prop::collection::vec(
-                (any::<u64>(), 1u8..=8, prop::collection::vec(any::<u8>(), 0..200)), 1..40),
+                (any::<u64>(), 1u8..=9, prop::collection::vec(any::<u8>(), 0..200)), 1..40),
         ) {
             let mut builder = BatchBuilder::new(7, 8, 9, usize::MAX, u32::MAX);
             for (waiter, kind, body) in &commands {

@@ -5,10 +5,13 @@
 mod duration;
 mod known;
 
+mod retention;
+
 pub use known::help;
 
 use self::duration::duration;
 use crate::limits;
+use crate::node::order::AutoCompaction;
 use crate::runtime::logger::Level;
 use std::fmt;
 use std::path::PathBuf;
@@ -44,6 +47,8 @@ pub struct Config {
     pub cluster_token: String,
     /// The database size at which writes are refused; `None` is without bound.
     pub quota_bytes: Option<u64>,
+    /// What history to keep.
+    pub auto_compaction: AutoCompaction,
     /// The largest request.
     pub request_bytes_max: usize,
     /// Operations in one transaction.
@@ -162,6 +167,8 @@ struct Raw {
     initial_cluster: Option<String>,
     cluster_token: Option<String>,
     quota: Option<i64>,
+    compaction_mode: Option<String>,
+    compaction_retention: Option<String>,
     request_bytes_max: Option<usize>,
     txn_ops_max: Option<usize>,
     snapshot_count: Option<u64>,
@@ -186,6 +193,8 @@ impl Raw {
             "initial-cluster-state" => check_state(&value)?,
             "initial-cluster-token" => self.cluster_token = Some(value),
             "quota-backend-bytes" => self.quota = Some(number(name, &value)?),
+            "auto-compaction-mode" => self.compaction_mode = Some(value),
+            "auto-compaction-retention" => self.compaction_retention = Some(value),
             "max-request-bytes" => self.request_bytes_max = Some(number(name, &value)?),
             "max-txn-ops" => self.txn_ops_max = Some(number(name, &value)?),
             "snapshot-count" => self.snapshot_count = Some(number(name, &value)?),
@@ -246,6 +255,10 @@ impl Raw {
                 0 => Some(limits::QUOTA_BYTES_DEFAULT),
                 quota => u64::try_from(quota).ok(),
             },
+            auto_compaction: retention::auto_compaction(
+                self.compaction_mode.as_deref().unwrap_or("periodic"),
+                self.compaction_retention.as_deref().unwrap_or("0"),
+            )?,
             request_bytes_max: self
                 .request_bytes_max
                 .unwrap_or(limits::REQUEST_BYTES_DEFAULT),
@@ -274,6 +287,15 @@ fn check_ranges(config: &Config) -> Result<(), FlagError> {
         return refuse(format!(
             "--max-request-bytes must lie between 1 and {}",
             limits::REQUEST_BYTES_CEILING
+        ));
+    }
+    if config
+        .quota_bytes
+        .is_some_and(|quota| quota > limits::QUOTA_BYTES_CEILING)
+    {
+        return refuse(format!(
+            "--quota-backend-bytes is at most {} (512 GiB)",
+            limits::QUOTA_BYTES_CEILING
         ));
     }
     if config.txn_ops_max == 0 || config.snapshot_count == Some(0) {

@@ -327,7 +327,7 @@ async fn health(desk: &Rc<Desk>, query: Option<&str>) -> Response<Body> {
     let condition = desk.figures().condition;
     let spared = pages::query(query, "exclude").any(|alarm| alarm == "NOSPACE");
     let serializable = pages::query(query, "serializable").any(|value| value == "true");
-    let reason = if condition.is_out_of_space() && !spared {
+    let reason = if condition.is_out_of_space && !spared {
         Some("ALARM NOSPACE".to_owned())
     } else if condition.leader == 0 && !serializable {
         Some("RAFT NO LEADER".to_owned())

@@ -212,6 +212,7 @@ fn order_config(config: &Config, identity: &Identity, fronts: usize) -> OrderCon
     settings.core.election_ticks = config.election_ticks();
     settings.checkpoint.entries = config.snapshot_count.unwrap_or(u64::MAX);
     settings.tick_ns = config.heartbeat_ms * 1_000_000;
+    settings.auto_compaction = config.auto_compaction;
     settings
 }
 

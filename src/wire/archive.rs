@@ -361,3 +361,25 @@ pub(crate) struct LeasesReply {
     pub header: Header,
     pub ids: Vec<i64>,
 }
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct Alarm {
+    pub member_id: u64,
+    pub action: u8,
+    pub alarm: u8,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct AlarmOf {
+    pub member_id: u64,
+    pub alarm: u8,
+}
+
+#[derive(Archive)]
+#[cfg_attr(test, derive(Serialize))]
+pub(crate) struct AlarmReply {
+    pub header: Header,
+    pub alarms: Vec<AlarmOf>,
+}

@@ -77,6 +77,8 @@ pub enum Kind {
     Ping = 0x10,
     /// Who is there?
     Status = 0x11,
+    /// Alarms.
+    Alarm = 0x12,
     /// Make a lease.
     LeaseGrant = 0x30,
     /// End a lease.
@@ -113,6 +115,8 @@ pub enum Kind {
     PingReply = 0x90,
     /// Answers [`Kind::Status`].
     StatusReply = 0x91,
+    /// Answers [`Kind::Alarm`].
+    AlarmReply = 0x92,
     /// Answers [`Kind::LeaseGrant`].
     LeaseGrantReply = 0xb0,
     /// Answers [`Kind::LeaseRevoke`].
@@ -139,7 +143,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind of this version.
-    pub const ALL: [Kind; 36] = [
+    pub const ALL: [Kind; 38] = [
         Kind::Range,
         Kind::Put,
         Kind::DeleteRange,
@@ -147,6 +151,7 @@ impl Kind {
         Kind::Compact,
         Kind::Ping,
         Kind::Status,
+        Kind::Alarm,
         Kind::LeaseGrant,
         Kind::LeaseRevoke,
         Kind::LeaseKeepAlive,
@@ -165,6 +170,7 @@ impl Kind {
         Kind::CompactReply,
         Kind::PingReply,
         Kind::StatusReply,
+        Kind::AlarmReply,
         Kind::LeaseGrantReply,
         Kind::LeaseRevokeReply,
         Kind::LeaseKeepAliveReply,
@@ -189,6 +195,7 @@ impl Kind {
             0x05 => Kind::Compact,
             0x10 => Kind::Ping,
             0x11 => Kind::Status,
+            0x12 => Kind::Alarm,
             0x30 => Kind::LeaseGrant,
             0x31 => Kind::LeaseRevoke,
             0x32 => Kind::LeaseKeepAlive,
@@ -207,6 +214,7 @@ impl Kind {
             0x85 => Kind::CompactReply,
             0x90 => Kind::PingReply,
             0x91 => Kind::StatusReply,
+            0x92 => Kind::AlarmReply,
             0xb0 => Kind::LeaseGrantReply,
             0xb1 => Kind::LeaseRevokeReply,
             0xb2 => Kind::LeaseKeepAliveReply,
@@ -276,6 +284,9 @@ pub(crate) const WATCH_CANCELLED_RESULT: usize = 24;
 pub(crate) const WATCH_PROGRESS_RESULT: usize = 8;
 pub(crate) const EVENT: usize = 57;
 pub(crate) const WATCH_EVENTS_RESULT: usize = 17;
+pub(crate) const ALARM_ROOT: usize = 10;
+pub(crate) const ALARM_OF: usize = 9;
+pub(crate) const ALARM_RESULT: usize = 8;
 
 const _: () = {
     assert!(size_of::<archive::ArchivedRange>() == RANGE_ROOT);
@@ -305,6 +316,9 @@ const _: () = {
     assert!(size_of::<archive::ArchivedName>() == NAME);
     assert!(size_of::<archive::ArchivedLeaseTimeToLiveResult>() == LEASE_TIME_TO_LIVE_RESULT);
     assert!(size_of::<archive::ArchivedLeasesReply>() == HEADER + LEASES_RESULT);
+    assert!(size_of::<archive::ArchivedAlarm>() == ALARM_ROOT);
+    assert!(size_of::<archive::ArchivedAlarmOf>() == ALARM_OF);
+    assert!(size_of::<archive::ArchivedAlarmReply>() == HEADER + ALARM_RESULT);
     assert!(size_of::<archive::ArchivedRangeReply>() == HEADER + RANGE_RESULT);
     assert!(size_of::<archive::ArchivedErrorReply>() == HEADER + ERROR_RESULT);
     assert!(size_of::<archive::ArchivedWatchCreate>() == WATCH_CREATE_ROOT);

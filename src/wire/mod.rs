@@ -25,6 +25,8 @@ mod request;
 
 mod lease;
 
+mod alarm;
+
 mod reply;
 
 mod reply_view;

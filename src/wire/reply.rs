@@ -7,7 +7,7 @@ use super::layout::{
     PUT_RESULT, RANGE_RESULT, STATUS_RESULT, TXN_RESULT,
 };
 use super::writer::Root;
-use super::{Malformed, Unencodable, frame, lease};
+use super::{Malformed, Unencodable, alarm, frame, lease};
 use crate::api::{Error, Header, KeyValue, KvSink, OwnedKeyValue, RangeSummary, Response};
 
 /// Appends the reply to a request to `out`. On an error `out` is as before.
@@ -38,6 +38,10 @@ pub fn encode_response(
         Response::Leases(leases) => {
             lease::write_leases_reply(header, leases, out);
             Kind::LeasesReply
+        }
+        Response::Alarm(alarms) => {
+            alarm::write_reply(header, alarms, out);
+            Kind::AlarmReply
         }
         response => write_response(Some(header), response, out),
     };
@@ -166,7 +170,8 @@ fn write_response(header: Option<&Header>, response: &Response, out: &mut Vec<u8
         | Response::LeaseRevoke
         | Response::LeaseKeepAlive(_)
         | Response::LeaseTimeToLive(_)
-        | Response::Leases(_) => unreachable!("they are no part of a transaction"),
+        | Response::Leases(_)
+        | Response::Alarm(_) => unreachable!("they are no part of a transaction"),
     }
 }
 

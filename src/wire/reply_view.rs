@@ -12,11 +12,11 @@ use super::archive::{
 use super::layout::{Kind, TXN_DEPTH_MAX, TXN_OPS_MAX};
 use super::walk::{Walk, flag};
 use super::watch::{Events, WatchIds};
-use super::{Frame, Malformed, lease};
+use super::{Frame, Malformed, alarm, lease};
 use crate::api::{
-    DeleteRangeResponse, Error, Header, KeyValue, LeaseGrantResponse, LeaseKeepAliveResponse,
-    LeaseTimeToLiveResponse, LeasesResponse, OwnedKeyValue, PutResponse, RangeResponse, Response,
-    TxnResponse, WatchResponse,
+    AlarmResponse, DeleteRangeResponse, Error, Header, KeyValue, LeaseGrantResponse,
+    LeaseKeepAliveResponse, LeaseTimeToLiveResponse, LeasesResponse, OwnedKeyValue, PutResponse,
+    RangeResponse, Response, TxnResponse, WatchResponse,
 };
 
 /// A reply, read in place.
@@ -62,6 +62,8 @@ pub enum Reply<'a> {
     LeaseTimeToLive(LeaseTimeToLiveResponse),
     /// To the question which leases there are.
     Leases(LeasesResponse),
+    /// To a request about alarms.
+    Alarm(AlarmResponse),
     /// To a ping.
     Ping,
     /// To a request for the status.
@@ -142,6 +144,7 @@ impl Reply<'_> {
             Reply::LeaseKeepAlive(kept) => Response::LeaseKeepAlive(*kept),
             Reply::LeaseTimeToLive(answer) => Response::LeaseTimeToLive(answer.clone()),
             Reply::Leases(leases) => Response::Leases(leases.clone()),
+            Reply::Alarm(alarms) => Response::Alarm(alarms.clone()),
             Reply::Ping
             | Reply::Status { .. }
             | Reply::WatchCreated { .. }
@@ -321,6 +324,7 @@ pub fn decode_reply<'a>(frame: &Frame<'a>) -> Result<(Header, Reply<'a>), Malfor
         | Kind::WatchProgressed
         | Kind::WatchClosed
         | Kind::WatchEvents => super::watch::decode_reply(frame)?,
+        Kind::AlarmReply => return alarm::decode_reply(body),
         kind => match lease::decode_reply(kind, body) {
             Some(read) => return read,
             None => return Err(Malformed::UnknownKind(kind.number())),

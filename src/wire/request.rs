@@ -9,14 +9,14 @@ use super::archive::{
     ArchivedTxn,
 };
 use super::layout::{
-    BODY_BYTES_MAX, COMPACT_PHYSICAL, COMPACT_ROOT, COMPARE, DELETE_PREV_KV, DELETE_RANGE_ROOT,
-    FRAME_HEADER_BYTES, Kind, OP, PUT_IGNORE_LEASE, PUT_IGNORE_VALUE, PUT_PREV_KV, PUT_ROOT,
-    RANGE_COUNT_ONLY, RANGE_KEYS_ONLY, RANGE_ROOT, RANGE_SERIALIZABLE, TXN_DEPTH_MAX, TXN_OPS_MAX,
-    TXN_ROOT,
+    ALARM_ROOT, BODY_BYTES_MAX, COMPACT_PHYSICAL, COMPACT_ROOT, COMPARE, DELETE_PREV_KV,
+    DELETE_RANGE_ROOT, FRAME_HEADER_BYTES, Kind, OP, PUT_IGNORE_LEASE, PUT_IGNORE_VALUE,
+    PUT_PREV_KV, PUT_ROOT, RANGE_COUNT_ONLY, RANGE_KEYS_ONLY, RANGE_ROOT, RANGE_SERIALIZABLE,
+    TXN_DEPTH_MAX, TXN_OPS_MAX, TXN_ROOT,
 };
 use super::walk::{Walk, options};
 use super::writer::Root;
-use super::{Malformed, Unencodable, frame, lease};
+use super::{Malformed, Unencodable, alarm, frame, lease};
 use crate::api::{
     CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest,
     RangeRequest, Request, RequestOp, SortOrder, SortTarget, TxnRequest,
@@ -30,6 +30,7 @@ pub fn request_kind(request: &Request<'_>) -> Kind {
         Request::DeleteRange(_) => Kind::DeleteRange,
         Request::Txn(_) => Kind::Txn,
         Request::Compact(_) => Kind::Compact,
+        Request::Alarm(_) => Kind::Alarm,
         other => lease::request_kind(other).expect("all others are about leases"),
     }
 }
@@ -91,6 +92,7 @@ pub fn decode_request(kind: Kind, body: &[u8]) -> Result<Request<'_>, Malformed>
             Request::Txn(decode_txn(body, TXN_DEPTH_MAX, &mut budget)?)
         }
         Kind::Compact => Request::Compact(decode_compact(body)?),
+        Kind::Alarm => Request::Alarm(alarm::decode_request(body)?),
         other => return lease::decode_request(other, body),
     })
 }
@@ -115,6 +117,7 @@ fn body_bytes(request: &Request<'_>) -> Result<usize, Unencodable> {
             txn_bytes(txn, TXN_DEPTH_MAX, &mut budget)?
         }
         Request::Compact(_) => COMPACT_ROOT,
+        Request::Alarm(_) => ALARM_ROOT,
         other => lease::request_bytes(other),
     };
     match bytes <= BODY_BYTES_MAX {
@@ -192,6 +195,7 @@ fn write_body(request: &Request<'_>, out: &mut Vec<u8>) {
                 0
             })
             .done(),
+        Request::Alarm(request) => alarm::write_request(request, out),
         other => lease::write_request(other, out),
     }
 }

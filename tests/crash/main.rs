@@ -14,4 +14,6 @@ mod abuse;
 
 mod kill;
 
+mod leases;
+
 mod startup;

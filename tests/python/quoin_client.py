@@ -16,6 +16,9 @@ FRAME_HEADER = struct.Struct("<IIBB2sQ")
 BODY_MAX = 1 << 30
 
 RANGE, PUT, DELETE_RANGE, TXN, COMPACT, PING, STATUS = 1, 2, 3, 4, 5, 0x10, 0x11
+ALARM = 0x12
+GET, ACTIVATE, DEACTIVATE = range(3)
+NO_ALARM, NO_SPACE, CORRUPT = range(3)
 WATCH_CREATE, WATCH_CANCEL, WATCH_PROGRESS, WATCH_CLOSE = range(0x20, 0x24)
 WATCH_CREATED, WATCH_CANCELLED, WATCH_PROGRESSED, WATCH_CLOSED, WATCH_EVENTS = range(0xA0, 0xA5)
 LEASE_GRANT, LEASE_REVOKE, LEASE_KEEP_ALIVE, LEASE_TIME_TO_LIVE, LEASES = range(0x30, 0x35)
@@ -169,6 +172,13 @@ class Leases:
 
 
 @dataclass
+class Alarm:
+    action: int = GET
+    member_id: int = 0
+    alarm: int = NO_ALARM
+
+
+@dataclass
 class Header:
     cluster_id: int
     member_id: int
@@ -267,6 +277,13 @@ class LeaseTimeToLiveReply:
 @dataclass
 class LeasesReply:
     ids: List[int]
+
+
+@dataclass
+class AlarmReply:
+    """Pairs of a member's id and the kind of the alarm."""
+
+    alarms: list
 
 
 @dataclass
@@ -403,6 +420,9 @@ def body_of(request):
         kind = LEASE_TIME_TO_LIVE
     elif isinstance(request, Leases):
         kind = LEASES
+    elif isinstance(request, Alarm):
+        archive.struct(("Q", request.member_id), ("B", request.action), ("B", request.alarm))
+        kind = ALARM
     else:
         raise TypeError(f"no request: {request!r}")
     return kind, bytes(archive.out)
@@ -558,6 +578,7 @@ RESULT_BYTES = {
     LEASE_KEEP_ALIVE | REPLY: 16,
     LEASE_TIME_TO_LIVE | REPLY: 33,
     LEASES | REPLY: 8,
+    ALARM | REPLY: 8,
     ERROR: 10,
 }
 
@@ -593,6 +614,9 @@ def read_body(kind, body, with_header=True):
         keys = reader.structs(8, Reader.bytes)
         numbers = [reader.number("q") for _ in range(3)]
         result = LeaseTimeToLiveReply(*numbers, keys, reader.flag())
+    elif kind == ALARM | REPLY:
+        alarms = reader.structs(9, lambda one: (one.number("Q"), one.number("B")))
+        result = AlarmReply(alarms)
     elif kind == LEASES | REPLY:
         result = LeasesReply(reader.numbers())
     elif kind == WATCH_CREATED:

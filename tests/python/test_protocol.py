@@ -14,6 +14,8 @@ import zlib
 
 import quoin_client as quoin
 from quoin_client import (
+    Alarm,
+    AlarmReply,
     Compact,
     Compare,
     DeleteRange,
@@ -114,6 +116,7 @@ REQUESTS = {
     "lease-keep-alive": (10, LeaseKeepAlive(LEASE)),
     "lease-time-to-live": (11, LeaseTimeToLive(LEASE, keys=True, limit=2, after=b"a")),
     "leases": (12, Leases()),
+    "alarm": (13, Alarm(quoin.DEACTIVATE, 0xFEDCBA9876543210, quoin.NO_SPACE)),
 }
 
 REPLIES = {
@@ -148,6 +151,7 @@ REPLIES = {
         11,
         LeaseTimeToLiveReply(LEASE, 45, 60, [b"foo", b"x"], False),
     ),
+    "alarm-reply": (13, AlarmReply([(0xFEDCBA9876543210, quoin.NO_SPACE)])),
     "leases-reply": (12, LeasesReply([LEASE, 1])),
     "error-reply": (2, ErrorReply(9, "etcdserver: mvcc: required revision has been compacted")),
     "connection-error": (0, ErrorReply(0x8004, "bad checksum")),
@@ -257,6 +261,21 @@ class LiveServer(unittest.TestCase):
             watcher.ask(stream, WatchCancel(5), WatchCancel(0), WatchClose())
             self.assertEqual(watcher.told(stream)[1], WatchCancelled(0, 0, ""))
             self.assertEqual(watcher.told(stream)[1], WatchClosed())
+
+    def test_alarms(self):
+        member = self.client.hello.member_id
+        raised = AlarmReply([(member, quoin.NO_SPACE)])
+        self.assertEqual(self.client.call(Alarm())[1], AlarmReply([]))
+        activate = Alarm(quoin.ACTIVATE, member, quoin.NO_SPACE)
+        self.assertEqual(self.client.call(activate)[1], raised)
+        self.assertEqual(self.client.call(Alarm())[1], raised)
+        message = "etcdserver: mvcc: database space exceeded"
+        self.assertEqual(self.refused(Put(b"py/full")), message)
+        self.client.call(DeleteRange(b"py/", b"py0"))
+        deactivate = Alarm(quoin.DEACTIVATE, member, quoin.NO_SPACE)
+        self.assertEqual(self.client.call(deactivate)[1], raised)
+        self.assertEqual(self.client.call(deactivate)[1], AlarmReply([]))
+        self.client.call(Put(b"py/room"))
 
     def test_put_and_range(self):
         first, plain = self.client.call(Put(b"py/a", b"1"))

@@ -7,6 +7,8 @@ mod batches;
 
 mod leases;
 
+mod alarms;
+
 mod model;
 
 mod random;

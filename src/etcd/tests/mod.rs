@@ -530,6 +530,22 @@ fn leases_are_asked_for_and_answered_by_the_numbers_of_etcd() {
         Request::LeaseTimeToLive(asked)
     );
     assert_eq!(request(Method::LeaseLeases, &[]), Request::Leases);
+    let alarm = |action, member_id, alarm| {
+        Request::Alarm(api::AlarmRequest {
+            action,
+            member_id,
+            alarm,
+        })
+    };
+    let (get, activate) = (api::AlarmAction::Get, api::AlarmAction::Activate);
+    let (deactivate, space) = (api::AlarmAction::Deactivate, api::AlarmKind::NoSpace);
+    assert_eq!(request(Method::Alarm, &[]), alarm(get, 0, None));
+    let raise = alarm(activate, 7, Some(space));
+    assert_eq!(request(Method::Alarm, &[8, 1, 16, 7, 24, 1]), raise);
+    let disarm = alarm(deactivate, 7, Some(api::AlarmKind::Corrupt));
+    assert_eq!(request(Method::Alarm, &[8, 2, 16, 7, 24, 2]), disarm);
+    let nothing = alarm(deactivate, 7, None);
+    assert_eq!(request(Method::Alarm, &[8, 9, 16, 7, 24, 1]), nothing);
 
     let mut head = vec![0x0a, 17, 8];
     super::pb::put_varint(&mut head, u64::MAX);
@@ -547,6 +563,12 @@ fn leases_are_asked_for_and_answered_by_the_numbers_of_etcd() {
         more: false,
     });
     assert_eq!(behind(left), [16, 7, 24, 59, 32, 60, 42, 1, b'a', 42, 0]);
+    let alarms = vec![api::Alarm {
+        kind: api::AlarmKind::NoSpace,
+        member_id: 5,
+    }];
+    let alarms = api::Response::Alarm(api::AlarmResponse { alarms });
+    assert_eq!(behind(alarms), [18, 4, 8, 5, 16, 1]);
     let all = api::Response::Leases(api::LeasesResponse { ids: vec![1, 2] });
     assert_eq!(behind(all), [18, 2, 8, 1, 18, 2, 8, 2]);
 }

@@ -5,6 +5,8 @@ mod leases;
 
 mod member;
 
+mod quota;
+
 mod requests;
 
 use super::answer;
@@ -67,9 +69,8 @@ pub(super) struct Desk {
     pub output_bytes: usize,
     /// Bytes of unfinished frames.
     pub input_bytes: usize,
-    /// Bytes of the store as last looked at, and of all that was proposed since.
-    store_bytes: u64,
     pub watching: WatchDesk,
+    quota: quota::Quota,
     scratch: RangeScratch,
     /// The body of a command that came over another protocol.
     body: Vec<u8>,
@@ -111,8 +112,8 @@ impl Desk {
             request_bytes: 0,
             output_bytes: 0,
             input_bytes: 0,
-            store_bytes: 0,
             watching: WatchDesk::new(config.seed, config.watch_progress_ns),
+            quota: quota::Quota::default(),
             scratch: RangeScratch::default(),
             body: Vec::new(),
             pool: Vec::new(),

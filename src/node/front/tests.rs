@@ -5,13 +5,14 @@ mod watching;
 
 use super::{ConnectionId, Front, FrontConfig, Notice, Verdict};
 use crate::api::{
-    DeleteRangeRequest, Error, PutRequest, RangeRequest, Request, RequestOp, TxnRequest,
+    DeleteRangeRequest, Error, LeaseCheckpointRequest, LeaseExpireRequest, LeaseGrantRequest,
+    PutRequest, RangeRequest, Request, RequestOp, TxnRequest,
 };
 use crate::apply::validate::Limits;
 use crate::client::raw::{Connection, Options};
 use crate::limits;
 use crate::node::messages::{FrontId, FrontInput, Outcome, ProposalBatch, Reply};
-use crate::propose::command::Batch;
+use crate::propose::command::{Batch, CommandKind};
 use crate::propose::waiters::WaiterId;
 use crate::wire;
 use proptest::prelude::*;
@@ -343,7 +344,61 @@ fn over_the_quota_writes_that_add_are_refused_and_others_served() {
         (4, no_space),
     ];
     assert_eq!(client.take(&mut bench), expected);
-    assert_eq!(bench.batches()[0].count, 2);
+    // The first refusal has the alarm raised; the second leaves it at that.
+    let batches = bench.batches();
+    let batch = Batch::decode(&batches[0].bytes).unwrap();
+    let kinds: Vec<_> = batch.commands().map(|command| command.kind).collect();
+    let (alarm, delete) = (CommandKind::Alarm, CommandKind::DeleteRange);
+    assert_eq!(kinds, [alarm, delete, CommandKind::Txn]);
+    client.put(b"key", 6);
+    client.send(&mut bench);
+    assert!(bench.batches().is_empty());
+    bench.later(limits::ALARM_RETRY_MS);
+    client.put(b"key", 7);
+    client.send(&mut bench);
+    assert_eq!(bench.batches()[0].count, 1, "asked for again");
+}
+
+#[test]
+fn what_a_grant_leaves_open_is_settled_before_the_log() {
+    let mut bench = Bench::new();
+    let mut client = bench.connect();
+    for (number, (ttl, id)) in [(0, 0), (60, 0), (1, -7)].into_iter().enumerate() {
+        let grant = Request::LeaseGrant(LeaseGrantRequest { ttl, id });
+        client.raw.request(&grant, number as u64 + 1).unwrap();
+    }
+    client.send(&mut bench);
+    let batches = bench.batches();
+    let batch = Batch::decode(&batches[0].bytes).unwrap();
+    let settled: Vec<_> = batch
+        .commands()
+        .map(
+            |command| match wire::decode_request(wire::Kind::LeaseGrant, command.body) {
+                Ok(Request::LeaseGrant(grant)) => grant,
+                other => panic!("{other:?}"),
+            },
+        )
+        .collect();
+    assert_eq!((settled[0].ttl, settled[1].ttl), (2, 60));
+    assert!(settled[0].id > 0 && settled[1].id > 0 && settled[0].id != settled[1].id);
+    assert_eq!(settled[2], LeaseGrantRequest { ttl: 2, id: -7 });
+}
+
+#[test]
+fn what_members_alone_may_propose_is_refused_from_a_client() {
+    let mut bench = Bench::new();
+    for request in [
+        Request::LeaseExpire(LeaseExpireRequest::default()),
+        Request::LeaseCheckpoint(LeaseCheckpointRequest::default()),
+    ] {
+        let mut client = bench.connect();
+        client.raw.request(&request, 1).unwrap();
+        client.send(&mut bench);
+        assert!(bench.batches().is_empty());
+        let number = wire::request_kind(&request).number();
+        let told = [Notice::Malformed(wire::Malformed::UnknownKind(number))];
+        assert_eq!(bench.front.take_notices(), told);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! How the order actor behaves, and why it stops.
 
+use super::AutoCompaction;
 use crate::consensus::CoreConfig;
 use crate::limits;
 use crate::propose::command::CommandError;
@@ -43,6 +44,8 @@ pub struct OrderConfig {
     pub drain_ns: u64,
     /// When checkpoints are due.
     pub checkpoint: CheckpointConfig,
+    /// What history to keep.
+    pub auto_compaction: AutoCompaction,
 }
 
 /// When a checkpoint is due: as soon as any of these is reached. Times are nanoseconds.
@@ -81,6 +84,7 @@ impl OrderConfig {
             read_retry_ns: 500 * MS,
             drain_ns: limits::STOP_DEADLINE_MS / 2 * MS,
             checkpoint: CheckpointConfig::default(),
+            auto_compaction: AutoCompaction::Off,
         }
     }
 }

@@ -1,19 +1,13 @@
 //! Leases on the leader: its clock, the fronts' questions, and the commands of its own.
 
+use super::own::OwnCommands;
 use super::{Asker, OrderConfig};
 use crate::api::{GrantedLease, LeaseCheckpointRequest, LeaseExpireRequest, Request};
 use crate::apply::{Applier, Failure, LeaseChange, Store};
 use crate::lease::{Lessor, Upkeep};
 use crate::limits;
 use crate::node::messages::{FrontId, FrontInput, LeaseAnswers, LeaseAsks, OrderOutput};
-use crate::propose::command::{BatchBuilder, CommandKind};
 use crate::propose::waiters::WaiterId;
-use crate::wire;
-use bytes::Bytes;
-
-/// The number under which the order actor's own batches are built; no front has it.
-const OWN_FRONT: u16 = u16::MAX;
-const _: () = assert!(limits::FRONTS_MAX < OWN_FRONT);
 
 /// Who waits for a renewal.
 type Waiting = (FrontId, WaiterId);
@@ -26,7 +20,6 @@ pub(super) struct Leases {
     /// Answers of this turn, by front.
     answers: Vec<LeaseAnswers>,
     changes: Vec<LeaseChange>,
-    batch: BatchBuilder,
 }
 
 impl Leases {
@@ -37,13 +30,6 @@ impl Leases {
                 .map(|_| LeaseAnswers::default())
                 .collect(),
             changes: Vec::new(),
-            batch: BatchBuilder::new(
-                config.core.member,
-                config.boot,
-                OWN_FRONT,
-                limits::BATCH_BYTES_MAX,
-                limits::BATCH_COMMANDS_MAX as u32,
-            ),
         }
     }
 
@@ -134,15 +120,16 @@ impl Leases {
         Ok(())
     }
 
-    /// Lets time pass. Returns what is to be proposed, as a batch and as what it says, for
-    /// [`Leases::put_back`].
+    /// Lets time pass, and adds what is to be proposed to the commands of this turn. Returns what
+    /// they say, for [`Leases::put_back`].
     pub fn upkeep<S: Store>(
         &mut self,
         applier: &mut Applier<S, Asker>,
         now_ns: u64,
-    ) -> Result<Option<(Bytes, Upkeep)>, Failure> {
+        commands: &mut OwnCommands,
+    ) -> Result<Upkeep, Failure> {
         let Some(lessor) = &mut self.lessor else {
-            return Ok(None);
+            return Ok(Upkeep::default());
         };
         lessor.look(now_ns);
         let mut upkeep = lessor.take_upkeep();
@@ -154,29 +141,16 @@ impl Leases {
                 write: Vec::new(),
             });
         }
-        if upkeep.is_empty() {
-            return Ok(None);
-        }
-        // Both commands are small: a few hundred leases, two dozen bytes each.
         if !upkeep.write.is_empty() {
             let leases = upkeep.write.clone();
             let request = Request::LeaseCheckpoint(LeaseCheckpointRequest { leases });
-            self.add(&request);
+            commands.add(&request);
         }
         if !upkeep.expire.is_empty() {
             let leases = upkeep.expire.clone();
-            self.add(&Request::LeaseExpire(LeaseExpireRequest { leases }));
+            commands.add(&Request::LeaseExpire(LeaseExpireRequest { leases }));
         }
-        let built = self.batch.take().expect("a command was added");
-        Ok(Some((built.bytes, upkeep)))
-    }
-
-    fn add(&mut self, request: &Request<'_>) {
-        let mut body = Vec::new();
-        let kind = wire::encode_body(request, &mut body).expect("far shorter than a body may be");
-        let kind = CommandKind::from_wire(kind).expect("it is a command");
-        let pushed = self.batch.push(0, kind, &body);
-        assert!(pushed.is_ok(), "two small commands fit a batch");
+        Ok(upkeep)
     }
 
     /// What could not be proposed is for a later turn.

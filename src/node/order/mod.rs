@@ -10,26 +10,31 @@
 #![forbid(unsafe_code)]
 
 mod applying;
+mod auto_compact;
 mod checkpoints;
 mod config;
 mod flight;
 mod leases;
+mod own;
 mod store;
 mod watching;
 
 pub use self::applying::Asker;
+pub use self::auto_compact::AutoCompaction;
 pub use self::config::{CheckpointConfig, Fatal, OrderConfig};
 pub use self::store::Durable;
 
 use self::applying::Applying;
+use self::auto_compact::AutoCompactor;
 use self::checkpoints::Checkpoints;
 use self::flight::Flights;
 use self::leases::Leases;
+use self::own::OwnCommands;
 use self::watching::Watchers;
 use super::messages::{
     FrontId, FrontInput, OrderInput, OrderOutput, Outcome, ProposalBatch, Reply,
 };
-use crate::api::Error;
+use crate::api::{CompactRequest, Error, Request};
 use crate::apply::{Applier, Failure, StoreTxn, validate};
 use crate::consensus::confchange::{decode_conf_state, voters};
 use crate::consensus::{Core, Handled, LogEntry, ProposeError, Role, Start, StartError};
@@ -98,6 +103,8 @@ pub struct Order<S: Durable> {
     applying: Applying,
     flights: Flights,
     leases: Leases,
+    auto_compactor: AutoCompactor,
+    own: OwnCommands,
     reads: ReadBarriers,
     checkpoints: Checkpoints,
     /// The term in which this member leads and has proposed.
@@ -155,6 +162,8 @@ impl<S: Durable> Order<S> {
             handled,
             applying: Applying::new(member, config.boot),
             leases: Leases::new(&config),
+            auto_compactor: AutoCompactor::new(config.auto_compaction, now_ns),
+            own: OwnCommands::new(&config),
             flights: Flights::new(config.in_flight_bytes, config.in_flight_commands),
             reads: ReadBarriers::new(
                 member,
@@ -245,7 +254,7 @@ impl<S: Durable> Order<S> {
 
     fn work(&mut self, now_ns: u64, out: &mut Vec<OrderOutput>) -> Result<(), Fatal> {
         self.apply(now_ns)?;
-        self.keep_leases(now_ns)?;
+        self.keep_house(now_ns)?;
         self.tell_fronts(out);
         self.send_replies(out);
         self.watchers.tell(&self.applier.meta().horizon(), out);
@@ -342,6 +351,7 @@ impl<S: Durable> Order<S> {
             return;
         }
         self.leases.lose();
+        self.auto_compactor = AutoCompactor::new(self.config.auto_compaction, self.last_tick_ns);
         let (replies, revision) = (&mut self.replies, self.applier.meta().revision);
         self.flights.lose_proposed(|flight| {
             refuse(replies, &flight, revision, Error::LeaderChanged);
@@ -379,8 +389,8 @@ impl<S: Durable> Order<S> {
         Ok(())
     }
 
-    /// Lets the leader's clock of leases go on, and proposes what follows.
-    fn keep_leases(&mut self, now_ns: u64) -> Result<(), Fatal> {
+    /// Lets the leader's clocks, of leases and of compaction, go on, and proposes what follows.
+    fn keep_house(&mut self, now_ns: u64) -> Result<(), Fatal> {
         let leads = self.serves_alone();
         self.leases
             .follow(leads, &mut self.applier, now_ns)
@@ -388,10 +398,20 @@ impl<S: Durable> Order<S> {
         if self.log_full || self.draining.is_some() {
             return Ok(());
         }
-        let upkeep = self.leases.upkeep(&mut self.applier, now_ns);
-        if let Some((batch, upkeep)) = upkeep.map_err(Fatal::Store)?
+        let (applier, own) = (&mut self.applier, &mut self.own);
+        let upkeep = self.leases.upkeep(applier, now_ns, own);
+        let upkeep = upkeep.map_err(Fatal::Store)?;
+        let revision = applier.meta().revision;
+        if leads && let Some(revision) = self.auto_compactor.look(now_ns, revision) {
+            own.add(&Request::Compact(CompactRequest {
+                revision,
+                physical: false,
+            }));
+        }
+        if let Some(batch) = own.take()
             && self.core.propose([batch].into_iter()).is_err()
         {
+            // A compaction is tried again when the next is due.
             self.leases.put_back(upkeep);
         }
         Ok(())
@@ -569,7 +589,8 @@ impl<S: Durable> Order<S> {
             at_ns = at_ns.min(self.checkpoints.due_at());
         }
         if self.draining.is_none() && !self.log_full {
-            at_ns = at_ns.min(self.leases.next_ns());
+            let clocks = self.leases.next_ns().min(self.auto_compactor.next_ns());
+            at_ns = at_ns.min(clocks);
         }
         if purging {
             at_ns = at_ns.min(self.purge_from().max(now_ns));

@@ -40,6 +40,16 @@ const SERVED: &[(&str, &str, &str)] = &[
         "tells clusters with the same URLs apart",
     ),
     (
+        "auto-compaction-mode",
+        "periodic",
+        "what --auto-compaction-retention counts: periodic (time) or revision",
+    ),
+    (
+        "auto-compaction-retention",
+        "0",
+        "how much history to keep: hours or a duration such as 30m, or revisions; 0: all",
+    ),
+    (
         "quota-backend-bytes",
         "0",
         "size at which writes are refused; 0 is 2 GiB, negative is no bound",
@@ -158,8 +168,6 @@ pub(super) fn served() -> impl Iterator<Item = &'static str> {
 
 /// Other flags of etcd that are known and not served yet.
 const NOT_SERVED: &[&str] = &[
-    "auto-compaction-mode",
-    "auto-compaction-retention",
     "compact-hash-check-time",
     "config-file",
     "discovery-endpoints",

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use rkyv::rancor::Error;
 
-use super::leases;
 use super::samples::{HEADER, any_header, any_request, any_response, requests, responses};
+use super::{alarms, leases};
 use crate::api::{self, KvSink, RangeSummary, Request, RequestOp, Response};
 use crate::wire::archive::{
     Compact, Compare, DeleteRange, DeleteRangeReply, DeleteRangeResult, Header, Kv, Op, Put,
@@ -34,6 +34,7 @@ fn rkyv_request(request: &Request<'_>) -> Vec<u8> {
                 options: u8::from(compact.physical)
             })
         }
+        Request::Alarm(request) => alarms::rkyv_request(request),
         other => leases::rkyv_request(other),
     }
 }
@@ -200,6 +201,7 @@ fn rkyv_response(header: &api::Header, response: &Response) -> Vec<u8> {
             result: txn_result(txn)
         }),
         Response::Compact => to_bytes!(header),
+        Response::Alarm(response) => alarms::rkyv_response(header, response),
         other => leases::rkyv_response(header, other),
     }
 }

@@ -8,6 +8,8 @@ mod samples;
 
 mod leases;
 
+mod alarms;
+
 mod speed;
 
 mod vectors;

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::alarms;
 use super::leases::{self, OwnedLeaseRequest};
 use crate::api::{
     CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse,
@@ -91,6 +92,7 @@ pub fn requests() -> Vec<Request<'static>> {
         }),
     ];
     requests.extend(leases::requests());
+    requests.extend(alarms::requests());
     requests
 }
 
@@ -136,6 +138,7 @@ pub fn responses() -> Vec<Response> {
     let empty = Response::Range(RangeResponse::default());
     let mut responses = vec![range, empty, put, plain, delete, txn, Response::Compact];
     responses.extend(leases::responses());
+    responses.extend(alarms::responses());
     responses
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::samples::HEADER;
 use super::watches;
 use crate::api::{
-    CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse,
-    Error, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+    Alarm, AlarmAction, AlarmKind, AlarmRequest, AlarmResponse, CompactRequest, Compare,
+    CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse, Error,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
     LeaseRevokeRequest, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
     OwnedKeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse, Request, RequestOp,
     Response, SortOrder, SortTarget, TxnRequest, TxnResponse,
@@ -156,6 +157,15 @@ fn requests() -> Vec<(&'static str, u64, Request<'static>)> {
             }),
         ),
         ("leases", 12, Request::Leases),
+        (
+            "alarm",
+            13,
+            Request::Alarm(AlarmRequest {
+                action: AlarmAction::Deactivate,
+                member_id: HEADER.member_id,
+                alarm: Some(AlarmKind::NoSpace),
+            }),
+        ),
     ]
 }
 
@@ -213,6 +223,16 @@ fn responses() -> Vec<(&'static str, u64, Response)> {
                 granted_ttl: 60,
                 keys: vec![b"foo".to_vec(), b"x".to_vec()],
                 more: false,
+            }),
+        ),
+        (
+            "alarm-reply",
+            13,
+            Response::Alarm(AlarmResponse {
+                alarms: vec![Alarm {
+                    kind: AlarmKind::NoSpace,
+                    member_id: HEADER.member_id,
+                }],
             }),
         ),
         (

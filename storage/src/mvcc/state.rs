@@ -14,6 +14,9 @@ impl Space {
     /// The keys that hang on leases.
     pub const LEASE_KEY: Space = Space(2);
 
+    /// Alarms by kind and member.
+    pub const ALARM: Space = Space(3);
+
     pub(super) fn key(self, name: &[u8]) -> Vec<u8> {
         let mut key = Vec::with_capacity(1 + name.len());
         key.push(self.0);

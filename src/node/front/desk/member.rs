@@ -4,6 +4,8 @@
 use super::super::answer;
 use super::super::connection::{Connection, ConnectionId};
 use super::{Desk, Turn};
+use crate::api::AlarmKind;
+use crate::apply::is_raised;
 use crate::etcd::http::Figures;
 use crate::etcd::{Code, Condition, Method, Status, member};
 use quoin_storage::mvcc::Meta;
@@ -34,7 +36,6 @@ impl Desk {
                 member::encode_member_list(&header, members, out);
                 Ok(())
             }
-            Method::Alarm => member::encode_alarm(&header, &condition, message, out),
             Method::Status => {
                 member::encode_status(&header, &condition, out);
                 Ok(())
@@ -68,6 +69,7 @@ impl Desk {
             quota_bytes: self.config.quota_bytes.unwrap_or(0),
             leader: if self.has_leader { member_id } else { 0 },
             applied_index: meta.applied_index,
+            is_out_of_space: is_raised(&meta, AlarmKind::NoSpace),
         };
         Figures {
             condition,

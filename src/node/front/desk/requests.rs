@@ -12,7 +12,6 @@ use crate::node::messages::ProposalBatch;
 use crate::propose::command::CommandKind;
 use crate::propose::waiters::WaiterId;
 use crate::wire::{self, Frame, Kind};
-use quoin_storage::mvcc::Meta;
 use quoin_storage::tree::Reader;
 
 /// What stands around a request.
@@ -169,7 +168,7 @@ impl Desk {
             (Ok(()), Request::LeaseGrant(grant)) => {
                 let settled = Request::LeaseGrant(self.settle_grant(grant));
                 let ask = Ask { body: None, ..*ask };
-                self.check_quota(&settled, ask.bytes)
+                self.check_quota(&settled, ask.bytes, turn)
                     .and_then(|()| self.propose(connection, id, &ask, &settled, now_ns))
             }
             (
@@ -177,7 +176,7 @@ impl Desk {
                 Request::LeaseKeepAlive(_) | Request::LeaseTimeToLive(_) | Request::Leases,
             ) => self.ask_about_leases(connection, id, ask, request, now_ns),
             (Ok(()), _) => self
-                .check_quota(request, ask.bytes)
+                .check_quota(request, ask.bytes, turn)
                 .and_then(|()| self.propose(connection, id, ask, request, now_ns)),
         };
         if let Err(error) = refused {
@@ -339,31 +338,6 @@ impl Desk {
         Ok(waiter)
     }
 
-    /// Looks how large the store is.
-    pub fn measure_store(&mut self, reader: &Reader) {
-        if self.config.quota_bytes.is_some()
-            && let Ok(meta) = Meta::decode(reader.pin().user())
-        {
-            self.store_bytes = meta.live_bytes;
-        }
-    }
-
-    /// Refuses a write that adds to a store that has reached its quota.
-    fn check_quota(&mut self, request: &Request<'_>, bytes: usize) -> Result<(), api::Error> {
-        let Some(quota) = self.config.quota_bytes else {
-            return Ok(());
-        };
-        if !validate::adds_data(request) {
-            return Ok(());
-        }
-        let cost = bytes as u64 + limits::QUOTA_COST_PER_WRITE;
-        if self.store_bytes + cost > quota {
-            return Err(api::Error::NoSpace);
-        }
-        self.store_bytes += cost;
-        Ok(())
-    }
-
     /// The command for a grant: what the client has left open, and what is for the server to say,
     /// is settled before the log, so that all members grant the same.
     fn settle_grant(&mut self, grant: &api::LeaseGrantRequest) -> api::LeaseGrantRequest {
@@ -395,18 +369,22 @@ impl Desk {
                 &encoded[..]
             }
         };
-        let proposed = self.wait(connection, id, ask, now_ns).map(|waiter| {
-            if self.batch.push(waiter.0, kind, body).is_err() {
-                let full = self.close_batch();
-                self.full_batches.extend(full);
-                let pushed = self.batch.push(waiter.0, kind, body);
-                assert!(pushed.is_ok(), "an empty batch takes any command");
-            }
-        });
+        let waiter = self.wait(connection, id, ask, now_ns);
+        let proposed = waiter.map(|waiter| self.push(waiter, kind, body));
         if encoded.capacity() <= limits::POOLED_BUFFER_BYTES {
             self.body = encoded;
         }
         proposed
+    }
+
+    /// Adds a command to the batch of this turn.
+    pub(super) fn push(&mut self, waiter: WaiterId, kind: CommandKind, body: &[u8]) {
+        if self.batch.push(waiter.0, kind, body).is_err() {
+            let full = self.close_batch();
+            self.full_batches.extend(full);
+            let pushed = self.batch.push(waiter.0, kind, body);
+            assert!(pushed.is_ok(), "an empty batch takes any command");
+        }
     }
 
     fn close_batch(&mut self) -> Option<ProposalBatch> {
