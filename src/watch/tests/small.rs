@@ -145,6 +145,8 @@ fn the_past_is_told_in_bounded_turns_and_joined_to_the_present() {
     }
     let stream = bench.watches.open(0);
     bench.watch(stream, &from(b"key", 2)).unwrap();
+    // Not told while the watch lags, although its client takes everything.
+    bench.watches.ask_progress(stream);
     bench.store.turn(&mut bench.watches, &mut bench.ears);
     let first = bench.revisions(0).concat();
     assert!(
@@ -159,6 +161,25 @@ fn the_past_is_told_in_bounded_turns_and_joined_to_the_present() {
     let all = [first, bench.revisions(0).concat()].concat();
     assert_eq!(all, (2..2 + many as i64 + 2).collect::<Vec<_>>());
     assert_eq!(bench.watches.live, 1);
+}
+
+#[test]
+fn a_watch_that_ends_a_turn_right_before_the_head_goes_on_with_it() {
+    let mut bench = Bench::new();
+    let live = bench.watches.open(1);
+    bench.watch(live, &of(b"other")).unwrap();
+    let many = limits::WATCH_EVENTS_PER_TURN as i64 + 1;
+    for _ in 0..many {
+        bench.put(b"key");
+    }
+    bench.settle();
+    let stream = bench.watches.open(0);
+    bench.watch(stream, &from(b"key", 2)).unwrap();
+    bench.settle();
+    bench.put(b"key");
+    bench.settle();
+    let told = bench.revisions(0).concat();
+    assert_eq!(told, (2..2 + many + 1).collect::<Vec<_>>());
 }
 
 #[test]
