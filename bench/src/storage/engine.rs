@@ -65,7 +65,14 @@ impl Engine {
     /// Opens an empty one.
     pub fn open(dir: &Path, checkpoint_bytes: u64) -> Result<Engine, Failure> {
         let disk = Arc::new(RealDisk::open(dir)?);
-        let (writer, shared) = tree::open(disk, "tree", TreeOptions::default())?;
+        let (writer, shared) = tree::open(
+            disk,
+            "tree",
+            TreeOptions {
+                young_bytes_max: 3 * checkpoint_bytes,
+                ..TreeOptions::default()
+            },
+        )?;
         let reader = shared.reader().ok_or("no slot for a reader")?;
         let thread = Checkpointer::start(&shared);
         let meta = Meta::decode(writer.user())?;
@@ -97,7 +104,13 @@ impl Engine {
     }
 
     fn checkpoint(&mut self) -> Result<(), Failure> {
-        match self.thread.done.try_recv() {
+        // As the server does: beyond twice the bytes, writing waits for the checkpoint.
+        let wait = self.writer.young_bytes() >= 2 * self.checkpoint_bytes;
+        let done = match wait && self.writer.checkpointing() {
+            true => (self.thread.done.recv()).map_err(|_| TryRecvError::Disconnected),
+            false => self.thread.done.try_recv(),
+        };
+        match done {
             Ok(done) => {
                 self.writer.checkpointed(done?);
                 self.checkpoints += 1;
