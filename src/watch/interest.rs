@@ -82,6 +82,11 @@ impl Interest {
         !self.has(if tombstone { NO_DELETE } else { NO_PUT })
     }
 
+    /// Whether it wants an event of a key.
+    pub fn wants(&self, key: &[u8], tombstone: bool) -> bool {
+        self.takes(tombstone) && self.holds(key)
+    }
+
     /// Whether it wants the pairs as they were before.
     pub fn prev_kv(&self) -> bool {
         self.has(PREV_KV)

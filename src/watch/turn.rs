@@ -126,11 +126,10 @@ impl<O: Copy> Watches<O> {
 
     /// Tells the live watches of a group of events, at least one.
     fn show_group<S: Sink<O>>(&mut self, group: u32, events: &[Event<'_>], sink: &mut S) {
-        let (first, last) = match events {
-            [first, .., last] => (first.kv.mod_revision, last.kv.mod_revision),
-            [only] => (only.kv.mod_revision, only.kv.mod_revision),
-            [] => return,
+        let (Some(first), Some(last)) = (events.first(), events.last()) else {
+            return;
         };
+        let (first, last) = (first.kv.mod_revision, last.kv.mod_revision);
         let fragment = self.groups.interest(group).fragment();
         let mut members = std::mem::take(&mut self.members);
         let mut late = Vec::new();
@@ -398,9 +397,7 @@ impl<O: Copy> Watches<O> {
     ) -> Result<Vec<Event<'v>>, Error> {
         let interest = self.groups.interest(group);
         let wants = |event: &&mvcc::Event<'_>| {
-            event.revision.main >= next
-                && interest.takes(event.tombstone)
-                && interest.holds(event.key)
+            event.revision.main >= next && interest.wants(event.key, event.tombstone)
         };
         let wanted = slice.events.iter().filter(wants);
         wanted
@@ -431,10 +428,7 @@ impl<O: Copy> Watches<O> {
         view.events(Revision::first(revision), &mut |event| {
             for watch in laggards {
                 let interest = self.groups.interest(self.watch(*watch).group);
-                if event.revision.main == revision
-                    && interest.takes(event.tombstone)
-                    && interest.holds(event.key)
-                {
+                if event.revision.main == revision && interest.wants(event.key, event.tombstone) {
                     ended.insert(*watch);
                 }
             }
