@@ -479,15 +479,12 @@ fn start_executor(place: &Place, alone: bool, parts: SeatParts) -> Result<(), St
         (Some(_), false) => "quoin-front",
         (None, _) => "quoin-order",
     };
+    let spin_us = if alone { limits::SPIN_US } else { 0 };
     let executor = LocalExecutorBuilder::new(glommio::Placement::Fixed(place.core))
         .name(name)
         .io_memory(EXECUTOR_IO_BYTES)
         .preempt_timer(Duration::from_micros(limits::PREEMPT_US))
-        .spin_before_park(Duration::from_micros(if alone {
-            limits::SPIN_US
-        } else {
-            0
-        }))
+        .spin_before_park(Duration::from_micros(spin_us))
         .spawn(move || run_seat(parts))
         .map_err(|error| StartError::System {
             what: "an executor cannot be started",

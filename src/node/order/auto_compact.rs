@@ -1,8 +1,8 @@
 //! Compaction without being asked, as etcd does it.
 //!
-//! *Periodic*: what is older than the retention (and a tenth of the interval) is dropped. The revision is noted ten times per
-//! interval, which is the retention but at most an hour; once the first retention is over, each
-//! interval compacts to the oldest note. *Revision*: every five minutes all but the newest so many
+//! *Periodic*: what is older than the retention (and a tenth of the interval) is dropped. The
+//! revision is noted ten times per interval, which is the retention but at most an hour; once the
+//! first retention is over, each interval compacts to the oldest note. *Revision*: every five minutes all but the newest so many
 //! revisions are dropped. After a change of leader the periodic one begins anew.
 
 use std::collections::VecDeque;
