@@ -314,35 +314,24 @@ impl Front {
     }
 
     fn reply(&mut self, reply: Reply, now_ns: u64) {
-        // Whoever timed out was answered then.
-        let Some(waiter) = self.desk.waiters.take(reply.waiter) else {
-            return;
-        };
-        self.desk.request_bytes -= waiter.bytes;
         let revision = match &reply.outcome {
             Outcome::Put { revision }
             | Outcome::Done { revision, .. }
             | Outcome::Failed { revision, .. } => *revision,
         };
         let header = self.desk.header_at(revision);
-        let Some(connection) = find(&mut self.connections, waiter.connection) else {
-            return;
-        };
-        self.desk
-            .answered(connection, waiter.connection, waiter.bytes);
-        self.desk.ready_output(connection, now_ns);
-        let before = connection.output.len();
-        match reply.outcome {
-            Outcome::Put { .. } => answer::put(connection, &header, waiter.request),
-            Outcome::Done { response, .. } => {
-                answer::response(connection, &header, &response, waiter.request);
-            }
-            Outcome::Failed { error, .. } => {
-                answer::refusal(connection, &header, error, waiter.request);
-            }
-        }
-        self.desk.output_bytes += connection.output.len() - before;
-        self.desk.touch(connection, waiter.connection);
+        self.settle(reply.waiter, |desk, connection, waiter, _| {
+            let (id, request) = (waiter.connection, waiter.request);
+            desk.write(connection, id, now_ns, |connection| match reply.outcome {
+                Outcome::Put { .. } => answer::put(connection, &header, request),
+                Outcome::Done { response, .. } => {
+                    answer::response(connection, &header, &response, request);
+                }
+                Outcome::Failed { error, .. } => {
+                    answer::refusal(connection, &header, error, request);
+                }
+            });
+        });
     }
 
     fn answer_about_leases(&mut self, answers: LeaseAnswers, now_ns: u64) {
@@ -381,6 +370,7 @@ impl Front {
     }
 
     /// Answers one who waits, unless that is over: whoever timed out was answered then.
+    #[inline]
     fn settle(
         &mut self,
         waiter: WaiterId,
@@ -398,21 +388,10 @@ impl Front {
     }
 
     fn serve_held_reads(&mut self, token: u64, ok: bool, now_ns: u64) {
-        let Front {
-            connections,
-            reader,
-            desk,
-            ..
-        } = self;
-        for held in desk.held_of(token) {
-            let Some(waiter) = desk.waiters.take(held.waiter) else {
-                continue;
-            };
-            desk.request_bytes -= waiter.bytes;
-            if let Some(connection) = find(connections, waiter.connection) {
-                desk.answered(connection, waiter.connection, waiter.bytes);
-                desk.serve_held(connection, &waiter, &held, reader, ok, now_ns);
-            }
+        for held in self.desk.held_of(token) {
+            self.settle(held.waiter, |desk, connection, waiter, reader| {
+                desk.serve_held(connection, waiter, &held, reader, ok, now_ns);
+            });
         }
     }
 

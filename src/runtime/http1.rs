@@ -89,11 +89,7 @@ impl Desk {
     fn take_answers(&self, front: &RefCell<Front>) {
         let mut answers = Answers::default();
         front.borrow_mut().take_answers(self.place.id, &mut answers);
-        let bytes = Bytes::from(answers.bytes);
-        let mut begin = 0;
-        for answer in answers.list {
-            let message = bytes.slice(begin..answer.end);
-            begin = answer.end;
+        for (answer, message) in answers.into_messages() {
             let result = answer.refused.map_or(Ok(message), Err);
             self.finished.borrow_mut().insert(answer.stream, result);
         }
@@ -130,8 +126,10 @@ impl Desk {
 
     /// Whether some state can be read: this member's, or the newest.
     async fn read(self: &Rc<Self>, serializable: bool) -> Result<(), String> {
+        // A range of one key: field 1 is the key, 3 the limit, 8 leaves the values out.
         let mut message = b"\x0a\x06health\x18\x01\x40\x01".to_vec();
         if serializable {
+            // Field 7.
             message.extend_from_slice(&[0x38, 1]);
         }
         match self.call(Method::Range, &message).await {

@@ -338,11 +338,7 @@ impl Session {
         }
         let mut answers = Answers::default();
         front.borrow_mut().take_answers(self.place.id, &mut answers);
-        let bytes = Bytes::from(answers.bytes);
-        let mut begin = 0;
-        for answer in answers.list {
-            let message = bytes.slice(begin..answer.end);
-            begin = answer.end;
+        for (answer, message) in answers.into_messages() {
             let key = (answer.stream & u64::from(u32::MAX)) as usize;
             let call = self.calls.get_mut(key);
             let call = call.filter(|call| stream_number(key, call.generation) == answer.stream);

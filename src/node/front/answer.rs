@@ -5,6 +5,7 @@ use super::connection::Connection;
 use crate::api::{self, KvSink, RangeSummary};
 use crate::etcd::{self, Status};
 use crate::wire::{self, RangeScratch};
+use bytes::Bytes;
 
 /// A finished call of etcd's API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,19 @@ pub struct Answers {
     pub bytes: Vec<u8>,
     /// The calls, in the order of the messages.
     pub list: Vec<Answer>,
+}
+
+impl Answers {
+    /// The finished calls, each with its message.
+    pub fn into_messages(self) -> impl Iterator<Item = (Answer, Bytes)> {
+        let bytes = Bytes::from(self.bytes);
+        let mut begin = 0;
+        self.list.into_iter().map(move |answer| {
+            let message = bytes.slice(begin..answer.end);
+            begin = answer.end;
+            (answer, message)
+        })
+    }
 }
 
 /// Writes the answer to a request.

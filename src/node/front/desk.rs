@@ -80,7 +80,7 @@ pub(super) struct Desk {
 
 impl Desk {
     pub fn new(config: FrontConfig, now_ns: u64) -> Desk {
-        let frame_bytes_max = frame_bytes_max(config.limits.request_bytes);
+        let frame_bytes_max = wire::FRAME_HEADER_BYTES + message_bytes_max(&config);
         Desk {
             decoder: FrameDecoder::requests(frame_bytes_max),
             header: api::Header {
@@ -123,11 +123,11 @@ impl Desk {
     }
 
     pub fn frame_bytes_max(&self) -> usize {
-        frame_bytes_max(self.config.limits.request_bytes)
+        wire::FRAME_HEADER_BYTES + self.message_bytes_max()
     }
 
     pub fn message_bytes_max(&self) -> usize {
-        self.config.limits.request_bytes + limits::REQUEST_OVERHEAD_BYTES
+        message_bytes_max(&self.config)
     }
 
     pub fn header_at(&mut self, revision: i64) -> api::Header {
@@ -155,7 +155,7 @@ impl Desk {
     // ---- buffers and budgets
 
     /// Gives a connection that is about to answer a buffer, and its client time to take it.
-    pub fn ready_output(&mut self, connection: &mut Connection, now_ns: u64) {
+    fn ready_output(&mut self, connection: &mut Connection, now_ns: u64) {
         if connection.owed() == 0 {
             connection.output_since_ns = now_ns;
         }
@@ -172,6 +172,28 @@ impl Desk {
         }
     }
 
+    /// Has something written to what a client will get, and accounts for it.
+    #[inline]
+    pub fn write<R>(
+        &mut self,
+        connection: &mut Connection,
+        id: ConnectionId,
+        now_ns: u64,
+        write: impl FnOnce(&mut Connection) -> R,
+    ) -> R {
+        self.ready_output(connection, now_ns);
+        let before = connection.output.len();
+        let result = write(connection);
+        self.output_bytes += connection.output.len() - before;
+        self.touch(connection, id);
+        result
+    }
+
+    /// How many bytes the answers of this front may still take.
+    fn room(&self) -> usize {
+        limits::OUTPUT_BYTES_PER_FRONT.saturating_sub(self.output_bytes)
+    }
+
     /// Appends bytes to what a client will get.
     pub fn say(
         &mut self,
@@ -180,10 +202,9 @@ impl Desk {
         bytes: &[u8],
         now_ns: u64,
     ) {
-        self.ready_output(connection, now_ns);
-        connection.output.extend_from_slice(bytes);
-        self.output_bytes += bytes.len();
-        self.touch(connection, id);
+        self.write(connection, id, now_ns, |connection| {
+            connection.output.extend_from_slice(bytes);
+        });
     }
 
     pub fn wrote(
@@ -395,12 +416,7 @@ impl Desk {
         bytes: &[u8],
         now_ns: u64,
     ) -> usize {
-        let mut turn = Turn {
-            reader,
-            pinned: None,
-            cost: 0,
-            now_ns,
-        };
+        let mut turn = Turn::new(reader, now_ns);
         let mut used = 0;
         while connection.phase == Phase::Serving && used < bytes.len() {
             if connection.is_full() || turn.cost >= limits::TURN_COST {
@@ -431,11 +447,10 @@ impl Desk {
         error: api::Error,
         now_ns: u64,
     ) {
-        self.ready_output(connection, now_ns);
-        let before = connection.output.len();
-        answer::refusal(connection, &self.header, error, request);
-        self.output_bytes += connection.output.len() - before;
-        self.touch(connection, id);
+        let header = self.header;
+        self.write(connection, id, now_ns, |connection| {
+            answer::refusal(connection, &header, error, request);
+        });
     }
 
     /// Answers bytes that no rule allows, and serves no more of them.
@@ -447,11 +462,10 @@ impl Desk {
         malformed: wire::Malformed,
         now_ns: u64,
     ) {
-        self.ready_output(connection, now_ns);
-        let before = connection.output.len();
-        wire::encode_malformed(&self.header, malformed, request, &mut connection.output);
-        self.output_bytes += connection.output.len() - before;
-        self.touch(connection, id);
+        let header = self.header;
+        self.write(connection, id, now_ns, |connection| {
+            wire::encode_malformed(&header, malformed, request, &mut connection.output);
+        });
         self.notice(Notice::Malformed(malformed));
         self.end_input(connection, now_ns);
     }
@@ -467,8 +481,8 @@ impl Desk {
     }
 }
 
-fn frame_bytes_max(request_bytes: usize) -> usize {
-    wire::FRAME_HEADER_BYTES + request_bytes + limits::REQUEST_OVERHEAD_BYTES
+fn message_bytes_max(config: &FrontConfig) -> usize {
+    config.limits.request_bytes + limits::REQUEST_OVERHEAD_BYTES
 }
 
 /// One connection's share of a turn.
@@ -482,6 +496,15 @@ pub(super) struct Turn<'r> {
 }
 
 impl<'r> Turn<'r> {
+    pub fn new(reader: &'r Reader, now_ns: u64) -> Turn<'r> {
+        Turn {
+            reader,
+            pinned: None,
+            cost: 0,
+            now_ns,
+        }
+    }
+
     /// A view of the newest published root.
     pub fn view(&mut self) -> Result<View<'_, Snapshot<'r>>, mvcc::Error> {
         if self.pinned.is_none() {

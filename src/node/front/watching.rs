@@ -146,10 +146,7 @@ impl Desk {
             return;
         };
         let header = self.header_at(revision);
-        let stream = connection.stream(number);
-        self.ready_output(connection, now_ns);
-        let before = connection.output.len();
-        match (request, stream) {
+        match (request, connection.stream(number)) {
             (WatchRequest::Create(create), stream) => {
                 let owner = Owner {
                     connection: id,
@@ -163,25 +160,34 @@ impl Desk {
                     Ok(watch) => (watch, ""),
                     Err(refusal) => (-1, refusal.reason()),
                 };
-                answer::watch_created(connection, &header, (number, watch), reason);
+                self.write(connection, id, now_ns, |connection| {
+                    answer::watch_created(connection, &header, (number, watch), reason);
+                });
             }
             (WatchRequest::Cancel { watch_id }, Some(stream)) => {
                 if self.watching.get().cancel(stream, watch_id) {
-                    answer::watch_cancelled(connection, &header, (number, watch_id), 0, "");
+                    self.write(connection, id, now_ns, |connection| {
+                        answer::watch_cancelled(connection, &header, (number, watch_id), 0, "");
+                    });
                 }
             }
             (WatchRequest::Progress, Some(stream)) => self.watching.get().ask_progress(stream),
             (WatchRequest::Close, stream) => {
-                if let Some(stream) = stream {
-                    self.watching.get().close(stream);
-                    connection.streams.retain(|(_, open)| *open != stream);
-                }
-                wire::encode_watch_closed(&header, number, &mut connection.output);
+                self.close_stream(connection, stream);
+                self.write(connection, id, now_ns, |connection| {
+                    wire::encode_watch_closed(&header, number, &mut connection.output);
+                });
             }
             (WatchRequest::Cancel { .. } | WatchRequest::Progress, None) => {}
         }
-        self.output_bytes += connection.output.len() - before;
-        self.touch(connection, id);
+    }
+
+    /// Ends a stream of a connection, if it is open, and its watches.
+    fn close_stream(&mut self, connection: &mut Connection, stream: Option<StreamId>) {
+        if let Some(stream) = stream {
+            self.watching.get().close(stream);
+            connection.streams.retain(|(_, open)| *open != stream);
+        }
     }
 
     /// The stream of a new watch; a stream that does not exist is opened.
@@ -217,8 +223,7 @@ impl Desk {
 
     /// Lets the watches of a connection go on, if its client has taken enough.
     pub(super) fn wake_watches(&mut self, connection: &mut Connection) {
-        let keeps_up = connection.owed() < limits::WATCH_OUTPUT_PER_CONNECTION;
-        if connection.watch_blocked && keeps_up {
+        if connection.watch_blocked && connection.owed() < limits::WATCH_OUTPUT_PER_CONNECTION {
             connection.watch_blocked = false;
             for (_, stream) in &connection.streams {
                 self.watching.get().wake(*stream);
@@ -233,10 +238,8 @@ impl Front {
         let Some(connection) = find(&mut self.connections, id) else {
             return;
         };
-        if let Some(open) = connection.stream(stream) {
-            self.desk.watching.get().close(open);
-            connection.streams.retain(|(of, _)| *of != stream);
-        }
+        let open = connection.stream(stream);
+        self.desk.close_stream(connection, open);
     }
 
     /// Tells watches what was published, within the bounds of a turn. Called once per turn.
@@ -339,11 +342,10 @@ impl Voice<'_> {
         let Some(connection) = find(self.connections, owner.connection) else {
             return;
         };
-        self.desk.ready_output(connection, self.now_ns);
-        let before = connection.output.len();
-        write(&self.block, &self.messages, connection);
-        self.desk.output_bytes += connection.output.len() - before;
-        self.desk.touch(connection, owner.connection);
+        let (block, messages) = (&self.block, &self.messages);
+        (self.desk).write(connection, owner.connection, self.now_ns, |connection| {
+            write(block, messages, connection);
+        });
     }
 
     fn is_call(&mut self, owner: Owner) -> bool {
@@ -366,13 +368,7 @@ impl Voice<'_> {
         for watch in watches {
             let mut rest = batch.events;
             while !rest.is_empty() {
-                let count = if parted {
-                    fragment(rest, limit)
-                } else {
-                    rest.len()
-                };
-                let (part, others) = rest.split_at(count);
-                rest = others;
+                let part = next_part(&mut rest, parted.then_some(limit));
                 if parted {
                     self.framed = false;
                     etcd::watch::encode_event_block(part.iter().copied(), &mut self.messages);
@@ -420,45 +416,31 @@ impl Sink<Owner> for Voice<'_> {
             self.block.fill(batch.events.iter().copied());
             self.encoded = true;
         }
+        let header = self.header(batch.revision);
         // As in etcd.
         let limit = self.desk.message_bytes_max();
-        let header = self.header(batch.revision);
+        let parted = batch.fragment && self.block.bytes() > limit;
+        let mut rest = batch.events;
         let mut told = Ok(());
-        if batch.fragment && self.block.bytes() > limit {
-            self.encoded = false;
-            let mut rest = batch.events;
-            while !rest.is_empty() {
-                let (part, others) = rest.split_at(fragment(rest, limit));
-                rest = others;
+        while !rest.is_empty() {
+            let part = next_part(&mut rest, parted.then_some(limit));
+            if parted {
                 self.block.fill(part.iter().copied());
-                self.say(owner, |block, _, connection| {
-                    let more = !rest.is_empty();
-                    let written = wire::encode_watch_events(
-                        &header,
-                        block,
-                        watches,
-                        more,
-                        owner.stream,
-                        limits::RESPONSE_BYTES_MAX,
-                        &mut connection.output,
-                    );
-                    told = told.and(written.map_err(|_| TooLarge));
-                });
+                self.encoded = false;
             }
-            return told;
+            self.say(owner, |block, _, connection| {
+                let written = wire::encode_watch_events(
+                    &header,
+                    block,
+                    watches,
+                    !rest.is_empty(),
+                    owner.stream,
+                    limits::RESPONSE_BYTES_MAX,
+                    &mut connection.output,
+                );
+                told = told.and(written.map_err(|_| TooLarge));
+            });
         }
-        self.say(owner, |block, _, connection| {
-            let written = wire::encode_watch_events(
-                &header,
-                block,
-                watches,
-                false,
-                owner.stream,
-                limits::RESPONSE_BYTES_MAX,
-                &mut connection.output,
-            );
-            told = written.map_err(|_| TooLarge);
-        });
         told
     }
 
@@ -487,13 +469,20 @@ impl Sink<Owner> for Voice<'_> {
     }
 }
 
-/// How many of the events fit one part; at least one.
-fn fragment(events: &[api::Event<'_>], limit: usize) -> usize {
+/// Takes the next part off the events: all of them, or as many as fit the limit, at least one.
+fn next_part<'e, 'b>(
+    rest: &mut &'e [api::Event<'b>],
+    limit: Option<usize>,
+) -> &'e [api::Event<'b>] {
     let bytes = |kv: &api::KeyValue<'_>| kv.key.len() + kv.value.len();
-    let mut sum = 0;
-    let over = events.iter().position(|event| {
-        sum += bytes(&event.kv) + event.prev_kv.as_ref().map_or(0, bytes);
-        sum > limit
+    let over = limit.and_then(|limit| {
+        let mut sum = 0;
+        rest.iter().position(|event| {
+            sum += bytes(&event.kv) + event.prev_kv.as_ref().map_or(0, bytes);
+            sum > limit
+        })
     });
-    over.unwrap_or(events.len()).max(1)
+    let (part, others) = rest.split_at(over.unwrap_or(rest.len()).max(1));
+    *rest = others;
+    part
 }

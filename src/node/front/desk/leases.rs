@@ -94,13 +94,8 @@ impl Desk {
         else {
             unreachable!("the body was read when it came");
         };
-        let mut turn = Turn {
-            reader,
-            pinned: None,
-            cost: 0,
-            now_ns,
-        };
-        let room = limits::OUTPUT_BYTES_PER_FRONT.saturating_sub(self.output_bytes);
+        let mut turn = Turn::new(reader, now_ns);
+        let room = self.room();
         let read = turn.view().map_err(apply::Failure::from).and_then(|view| {
             let revision = view.horizon().revision;
             let response = if ttl < 0 {
@@ -139,8 +134,7 @@ impl Desk {
         revision: i64,
         now_ns: u64,
     ) {
-        let room = limits::OUTPUT_BYTES_PER_FRONT.saturating_sub(self.output_bytes);
-        if size_of_val(ids) > room.min(limits::RESPONSE_BYTES_MAX) {
+        if size_of_val(ids) > self.room().min(limits::RESPONSE_BYTES_MAX) {
             let error = api::Error::TooManyRequests;
             self.refuse(connection, waiter.connection, waiter.request, error, now_ns);
             return;
@@ -158,10 +152,8 @@ impl Desk {
         now_ns: u64,
     ) {
         let header = self.header_at(revision);
-        self.ready_output(connection, now_ns);
-        let before = connection.output.len();
-        answer::response(connection, &header, response, waiter.request);
-        self.output_bytes += connection.output.len() - before;
-        self.touch(connection, waiter.connection);
+        self.write(connection, waiter.connection, now_ns, |connection| {
+            answer::response(connection, &header, response, waiter.request);
+        });
     }
 }

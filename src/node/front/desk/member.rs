@@ -10,6 +10,7 @@ use crate::etcd::http::Figures;
 use crate::etcd::{Code, Condition, Method, Status, member};
 use quoin_storage::mvcc::Meta;
 use quoin_storage::tree::Reader;
+use std::sync::Arc;
 
 impl Desk {
     /// Answers a call that is not for the store. Membership does not change in this version, so
@@ -27,36 +28,34 @@ impl Desk {
             ..
         } = self.figures(turn.reader);
         let header = self.header_at(revision);
-        self.ready_output(connection, turn.now_ns);
-        let before = connection.output.len();
-        let out = &mut connection.output;
-        let written = match method {
-            Method::MemberList => {
-                let members = std::slice::from_ref(&*self.config.member);
-                member::encode_member_list(&header, members, out);
-                Ok(())
-            }
-            Method::Status => {
-                member::encode_status(&header, &condition, out);
-                Ok(())
-            }
-            Method::Defragment => {
-                member::encode_defragment(out);
-                Ok(())
-            }
-            Method::AuthStatus => {
-                member::encode_auth_status(&header, out);
-                Ok(())
-            }
-            Method::HealthCheck => member::encode_health(message, self.has_leader, out),
-            other => Err(Status::new(
-                Code::Unimplemented,
-                format!("this version of quoin does not serve {other:?}"),
-            )),
-        };
-        self.output_bytes += connection.output.len() - before;
-        answer::close(connection, stream, written.err());
-        self.touch(connection, id);
+        let (member, has_leader) = (Arc::clone(&self.config.member), self.has_leader);
+        self.write(connection, id, turn.now_ns, |connection| {
+            let out = &mut connection.output;
+            let written = match method {
+                Method::MemberList => {
+                    member::encode_member_list(&header, std::slice::from_ref(&*member), out);
+                    Ok(())
+                }
+                Method::Status => {
+                    member::encode_status(&header, &condition, out);
+                    Ok(())
+                }
+                Method::Defragment => {
+                    member::encode_defragment(out);
+                    Ok(())
+                }
+                Method::AuthStatus => {
+                    member::encode_auth_status(&header, out);
+                    Ok(())
+                }
+                Method::HealthCheck => member::encode_health(message, has_leader, out),
+                other => Err(Status::new(
+                    Code::Unimplemented,
+                    format!("this version of quoin does not serve {other:?}"),
+                )),
+            };
+            answer::close(connection, stream, written.err());
+        });
     }
 
     /// What is known of the store and the member.

@@ -21,6 +21,9 @@ const NOBODY: WaiterId = WaiterId(u64::MAX);
 pub(super) struct Quota {
     /// Bytes of the store as last looked at, and of all that was proposed since.
     store_bytes: u64,
+    /// The alarm is raised, as last looked at. A store that cannot be read counts as if it were:
+    /// reads will tell of the damage.
+    raised: bool,
     /// An alarm was asked for, at this time, and has not been seen yet.
     asked_ns: Option<u64>,
 }
@@ -28,13 +31,17 @@ pub(super) struct Quota {
 impl Desk {
     /// Looks how large the store is.
     pub fn measure_store(&mut self, reader: &Reader) {
-        if self.config.quota_bytes.is_some()
-            && let Ok(meta) = Meta::decode(reader.pin().user())
-        {
-            self.quota.store_bytes = meta.live_bytes;
-            if is_raised(&meta, AlarmKind::NoSpace) {
-                self.quota.asked_ns = None;
-            }
+        if self.config.quota_bytes.is_none() {
+            return;
+        }
+        let Ok(meta) = Meta::decode(reader.pin().user()) else {
+            self.quota.raised = true;
+            return;
+        };
+        self.quota.store_bytes = meta.live_bytes;
+        self.quota.raised = is_raised(&meta, AlarmKind::NoSpace);
+        if self.quota.raised {
+            self.quota.asked_ns = None;
         }
     }
 
@@ -57,26 +64,22 @@ impl Desk {
             self.measure_store(turn.reader);
         }
         if self.quota.store_bytes + cost > quota {
-            self.raise_no_space(turn);
+            self.raise_no_space(turn.now_ns);
             return Err(api::Error::NoSpace);
         }
         self.quota.store_bytes += cost;
         Ok(())
     }
 
-    /// Proposes the alarm, unless it is raised, or was proposed a moment ago.
-    fn raise_no_space(&mut self, turn: &Turn<'_>) {
-        let raised = match Meta::decode(turn.reader.pin().user()) {
-            Ok(meta) => is_raised(&meta, AlarmKind::NoSpace),
-            // Reads will tell of the damage.
-            Err(_) => true,
-        };
+    /// Proposes the alarm, unless it was raised when the store was last measured, or was proposed
+    /// a moment ago.
+    fn raise_no_space(&mut self, now_ns: u64) {
         let retry_ns = limits::ALARM_RETRY_MS * 1_000_000;
         let asked = self.quota.asked_ns;
-        if raised || asked.is_some_and(|at_ns| turn.now_ns < at_ns + retry_ns) {
+        if self.quota.raised || asked.is_some_and(|at_ns| now_ns < at_ns + retry_ns) {
             return;
         }
-        self.quota.asked_ns = Some(turn.now_ns);
+        self.quota.asked_ns = Some(now_ns);
         let request = Request::Alarm(AlarmRequest {
             action: AlarmAction::Activate,
             member_id: self.config.member_id,

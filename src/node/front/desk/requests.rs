@@ -87,12 +87,8 @@ impl Desk {
         reader: &Reader,
         now_ns: u64,
     ) -> usize {
-        let mut turn = Turn {
-            reader,
-            pinned: None,
-            cost: 1 + message.len() / 4096,
-            now_ns,
-        };
+        let mut turn = Turn::new(reader, now_ns);
+        turn.cost = 1 + message.len() / 4096;
         if self.stopping {
             self.refuse(connection, id, stream, api::Error::Stopped, now_ns);
             return turn.cost;
@@ -108,9 +104,9 @@ impl Desk {
                 return turn.cost;
             }
             Err(refused) => {
-                self.ready_output(connection, now_ns);
-                answer::close(connection, stream, Some(refused.into()));
-                self.touch(connection, id);
+                self.write(connection, id, now_ns, |connection| {
+                    answer::close(connection, stream, Some(refused.into()));
+                });
                 return turn.cost;
             }
         };
@@ -200,17 +196,14 @@ impl Desk {
             Err(_) => self.header.revision,
         };
         let header = self.header_at(revision);
-        self.ready_output(connection, turn.now_ns);
-        let before = connection.output.len();
-        match frame.kind {
-            Kind::Status => {
-                let version = self.config.version;
-                wire::encode_status_reply(&header, version, frame.id, &mut connection.output);
+        let version = self.config.version;
+        self.write(connection, id, turn.now_ns, |connection| {
+            let out = &mut connection.output;
+            match frame.kind {
+                Kind::Status => wire::encode_status_reply(&header, version, frame.id, out),
+                _ => wire::encode_ping_reply(&header, frame.id, out),
             }
-            _ => wire::encode_ping_reply(&header, frame.id, &mut connection.output),
-        }
-        self.output_bytes += connection.output.len() - before;
-        self.touch(connection, id);
+        });
     }
 
     /// Reads from the newest published root into the client's output.
@@ -224,7 +217,7 @@ impl Desk {
     ) {
         self.ready_output(connection, turn.now_ns);
         let before = connection.output.len();
-        let room = limits::OUTPUT_BYTES_PER_FRONT.saturating_sub(self.output_bytes);
+        let room = self.room();
         let bytes_max = room.min(limits::RESPONSE_BYTES_MAX);
         let (header, scratch) = (&mut self.header, &mut self.scratch);
         let served = match turn.view() {
@@ -269,9 +262,7 @@ impl Desk {
         txn: &api::TxnRequest<'_>,
         turn: &mut Turn<'_>,
     ) {
-        self.ready_output(connection, turn.now_ns);
-        let before = connection.output.len();
-        let room = limits::OUTPUT_BYTES_PER_FRONT.saturating_sub(self.output_bytes);
+        let room = self.room();
         let read = turn.view().map_err(apply::Failure::from).and_then(|view| {
             let response = apply::read_txn(&view, txn, room)?;
             Ok((view.horizon().revision, response))
@@ -280,15 +271,15 @@ impl Desk {
             Ok((revision, response)) => {
                 let header = self.header_at(revision);
                 let response = api::Response::Txn(response);
-                answer::response(connection, &header, &response, request);
+                turn.cost += self.write(connection, id, turn.now_ns, |connection| {
+                    let before = connection.output.len();
+                    answer::response(connection, &header, &response, request);
+                    (connection.output.len() - before) / 256
+                });
                 Ok(())
             }
             Err(failure) => Err(failure.to_api()),
         };
-        let bytes = connection.output.len() - before;
-        turn.cost += bytes / 256;
-        self.output_bytes += bytes;
-        self.touch(connection, id);
         self.served(connection, id, request, served, turn.now_ns);
     }
 
@@ -451,12 +442,7 @@ impl Desk {
         now_ns: u64,
     ) {
         let id = waiter.connection;
-        let mut turn = Turn {
-            reader,
-            pinned: None,
-            cost: 0,
-            now_ns,
-        };
+        let mut turn = Turn::new(reader, now_ns);
         match wire::decode_request(held.kind, &held.body) {
             Ok(Request::Range(range)) if ok => {
                 self.range(connection, id, waiter.request, &range, &mut turn);
