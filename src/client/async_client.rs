@@ -160,9 +160,7 @@ impl Pool {
                 }
                 Err(error) => {
                     opening.fail(&error, &self.options);
-                    // Who does not speak the protocol will not learn it by the deadline.
-                    let lasting = matches!(error, ClientError::Malformed(_));
-                    if lasting || !error.is_lost_connection() {
+                    if error.is_lasting() {
                         return Err(error.not_sent());
                     }
                 }
@@ -231,18 +229,27 @@ struct Waiter {
     _permit: OwnedSemaphorePermit,
 }
 
+/// Connects, and exchanges preambles.
+pub(super) async fn greet(
+    address: &str,
+    options: &ClientOptions,
+) -> Result<(TcpStream, Receiver), ClientError> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    stream.write_all(&wire::client_preamble()).await?;
+    let mut receiver = Receiver::new(&options.buffers);
+    while !receiver.greeted()? {
+        match stream.read(receiver.space()).await? {
+            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            bytes => receiver.received(bytes),
+        }
+    }
+    Ok((stream, receiver))
+}
+
 impl Link {
     async fn open(address: &str, options: &ClientOptions) -> Result<Link, ClientError> {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        stream.write_all(&wire::client_preamble()).await?;
-        let mut receiver = Receiver::new(&options.buffers);
-        while !receiver.greeted()? {
-            match stream.read(receiver.space()).await? {
-                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                bytes => receiver.received(bytes),
-            }
-        }
+        let (stream, receiver) = greet(address, options).await?;
         let hello = receiver.hello().copied();
         let in_flight = hello.map_or(1, |hello| hello.in_flight_max as usize);
         let frame_bytes_max = hello.map_or(0, |hello| hello.frame_bytes_max as usize);

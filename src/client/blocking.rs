@@ -220,9 +220,7 @@ impl Pool {
                 }
                 Err(error) => {
                     slot.fail(&error, &self.options);
-                    // Who does not speak the protocol will not learn it by the deadline.
-                    let lasting = matches!(error, ClientError::Malformed(_));
-                    if lasting || !error.is_lost_connection() {
+                    if error.is_lasting() {
                         return Err(error.not_sent());
                     }
                 }
@@ -276,21 +274,31 @@ const GATHERED_BYTES: usize = 16 << 10;
 /// Batches longer than this do not keep their memory.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 
+/// Connects, and exchanges preambles.
+pub(super) fn greet(
+    address: &str,
+    options: &ClientOptions,
+    limit: Instant,
+) -> Result<(TcpStream, Receiver), ClientError> {
+    let mut stream = connect(address, limit)?;
+    stream.set_nodelay(true)?;
+    // Also later: a peer that takes not one byte for so long is gone.
+    stream.set_write_timeout(Some(options.connect_timeout))?;
+    stream.write_all(&wire::client_preamble())?;
+    let mut receiver = Receiver::new(&options.buffers);
+    while !receiver.greeted()? {
+        stream.set_read_timeout(Some(remaining(limit)?))?;
+        match stream.read(receiver.space())? {
+            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            bytes => receiver.received(bytes),
+        }
+    }
+    Ok((stream, receiver))
+}
+
 impl Link {
     fn open(address: &str, options: &ClientOptions, limit: Instant) -> Result<Link, ClientError> {
-        let mut stream = connect(address, limit)?;
-        stream.set_nodelay(true)?;
-        // Also later: a peer that takes not one byte for so long is gone.
-        stream.set_write_timeout(Some(options.connect_timeout))?;
-        stream.write_all(&wire::client_preamble())?;
-        let mut receiver = Receiver::new(&options.buffers);
-        while !receiver.greeted()? {
-            stream.set_read_timeout(Some(remaining(limit)?))?;
-            match stream.read(receiver.space())? {
-                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                bytes => receiver.received(bytes),
-            }
-        }
+        let (stream, receiver) = greet(address, options, limit)?;
         stream.set_read_timeout(None)?;
         let hello = receiver.hello().copied();
         let in_flight = hello.map_or(1, |hello| hello.in_flight_max as usize);
@@ -452,7 +460,7 @@ impl Shared {
     }
 }
 
-pub(super) fn connect(address: &str, limit: Instant) -> io::Result<TcpStream> {
+fn connect(address: &str, limit: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, remaining(limit)?) {
@@ -463,7 +471,7 @@ pub(super) fn connect(address: &str, limit: Instant) -> io::Result<TcpStream> {
     Err(last)
 }
 
-pub(super) fn remaining(limit: Instant) -> io::Result<Duration> {
+fn remaining(limit: Instant) -> io::Result<Duration> {
     let left = limit.saturating_duration_since(Instant::now());
     match left.is_zero() {
         true => Err(io::ErrorKind::TimedOut.into()),

@@ -72,6 +72,12 @@ impl ClientError {
         }
     }
 
+    /// Another connection would fare no better: who does not speak the protocol will not learn it
+    /// by the deadline.
+    pub(super) fn is_lasting(&self) -> bool {
+        matches!(self, ClientError::Malformed(_)) || !self.is_lost_connection()
+    }
+
     /// The verdict on a request whose connection broke with this error.
     pub(super) fn for_request(&self, write: bool, left: bool) -> ClientError {
         match (write, left) {

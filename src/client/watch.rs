@@ -14,6 +14,8 @@ mod asynchronous;
 
 mod blocking;
 
+mod dial;
+
 mod state;
 
 pub use asynchronous::WatchStream;

@@ -4,16 +4,17 @@
 
 use std::io;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::dial::Dial;
 use super::state::{State, WatchId, WatchNews};
 use crate::api::WatchCreate;
+use crate::client::async_client::greet;
 use crate::client::error::ClientError;
 use crate::client::options::ClientOptions;
 use crate::client::raw::Receiver;
-use crate::wire;
 
 /// A stream of watches, on a connection of its own. See [`crate::client`] for an example.
 ///
@@ -22,14 +23,10 @@ use crate::wire;
 /// It may be dropped at any await, as in a `select!`, without loss.
 #[derive(Debug)]
 pub struct WatchStream {
-    addresses: Vec<String>,
     options: ClientOptions,
     state: State,
+    dial: Dial,
     link: Option<Link>,
-    tried: usize,
-    failures: u32,
-    /// Not to be tried before.
-    pause: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -46,13 +43,10 @@ struct Link {
 impl WatchStream {
     pub(in crate::client) fn new(addresses: Vec<String>, options: ClientOptions) -> WatchStream {
         WatchStream {
-            addresses,
             options,
             state: State::default(),
+            dial: Dial::new(addresses),
             link: None,
-            tried: 0,
-            failures: 0,
-            pause: None,
         }
     }
 
@@ -87,7 +81,7 @@ impl WatchStream {
             }
             if let Err(error) = self.exchange().await {
                 self.link = None;
-                if !error.is_lost_connection() || matches!(error, ClientError::Malformed(_)) {
+                if error.is_lasting() {
                     return Err(error);
                 }
             }
@@ -97,9 +91,9 @@ impl WatchStream {
     /// Sends and receives once.
     async fn exchange(&mut self) -> Result<(), ClientError> {
         let link = self.link.as_mut().expect("a connection is open");
-        let heard = link.receive(&mut self.state, &self.options)?;
-        if heard {
-            self.failures = 0;
+        let held_max = self.options.buffers.reply_bytes_max;
+        if self.state.take(&mut link.receiver, held_max)? {
+            self.dial.heard();
         }
         if self.state.has_news() {
             return Ok(());
@@ -143,27 +137,28 @@ impl WatchStream {
     }
 
     async fn connect(&mut self) -> Result<Link, ClientError> {
-        if self.addresses.is_empty() {
-            let none = io::Error::new(io::ErrorKind::InvalidInput, "no endpoints given");
-            return Err(none.into());
-        }
         let deadline = Instant::now() + self.options.deadline;
         loop {
-            if let Some(pause) = self.pause {
-                sleep_until(pause.min(deadline)).await;
+            let address = self.dial.address()?;
+            if let Some(pause) = self.dial.pause() {
+                sleep_until(deadline.min(pause.into())).await;
             }
-            let at = self.tried % self.addresses.len();
             let limit = deadline.min(Instant::now() + self.options.connect_timeout);
-            let opened = match timeout_at(limit, open(&self.addresses[at], &self.options)).await {
+            let opened = match timeout_at(limit, greet(address, &self.options)).await {
                 Ok(opened) => opened,
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
             };
-            // A connection that breaks before it was of use asks for a pause, too.
-            self.tried = self.tried.wrapping_add(1);
-            self.failures = self.failures.saturating_add(1);
-            self.pause = Some(Instant::now() + self.options.backoff(self.failures));
+            self.dial.tried(&self.options);
             match opened {
-                Ok(link) => return Ok(link),
+                Ok((stream, receiver)) => {
+                    return Ok(Link {
+                        stream,
+                        receiver,
+                        out: Vec::new(),
+                        sent: 0,
+                        pinged: false,
+                    });
+                }
                 Err(error) if !error.is_lost_connection() || Instant::now() >= deadline => {
                     return Err(error);
                 }
@@ -171,38 +166,4 @@ impl WatchStream {
             }
         }
     }
-}
-
-impl Link {
-    /// Takes what has been received until there is news; says whether there was anything.
-    fn receive(&mut self, state: &mut State, options: &ClientOptions) -> Result<bool, ClientError> {
-        let mut heard = false;
-        while !state.has_news()
-            && let Some(reply) = self.receiver.next_reply()?
-        {
-            heard = true;
-            state.hear(&reply, options.buffers.reply_bytes_max)?;
-        }
-        Ok(heard)
-    }
-}
-
-async fn open(address: &str, options: &ClientOptions) -> Result<Link, ClientError> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    stream.write_all(&wire::client_preamble()).await?;
-    let mut receiver = Receiver::new(&options.buffers);
-    while !receiver.greeted()? {
-        match stream.read(receiver.space()).await? {
-            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            bytes => receiver.received(bytes),
-        }
-    }
-    Ok(Link {
-        stream,
-        receiver,
-        out: Vec::new(),
-        sent: 0,
-        pinged: false,
-    })
 }

@@ -7,26 +7,22 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::dial::Dial;
 use super::state::{State, WatchId, WatchNews};
 use crate::api::WatchCreate;
-use crate::client::blocking::{connect, remaining};
+use crate::client::blocking::greet;
 use crate::client::error::ClientError;
 use crate::client::options::ClientOptions;
 use crate::client::raw::Receiver;
-use crate::wire;
 
 /// A stream of watches, on a connection of its own, for programs made of threads; see
 /// [`super::WatchStream`].
 #[derive(Debug)]
 pub struct BlockingWatchStream {
-    addresses: Vec<String>,
     options: ClientOptions,
     state: State,
+    dial: Dial,
     link: Option<Link>,
-    tried: usize,
-    failures: u32,
-    /// Not to be tried before.
-    pause: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -41,13 +37,10 @@ struct Link {
 impl BlockingWatchStream {
     pub(in crate::client) fn new(addresses: Vec<String>, options: ClientOptions) -> Self {
         BlockingWatchStream {
-            addresses,
             options,
             state: State::default(),
+            dial: Dial::new(addresses),
             link: None,
-            tried: 0,
-            failures: 0,
-            pause: None,
         }
     }
 
@@ -79,11 +72,11 @@ impl BlockingWatchStream {
                 Some(link) => link.exchange(&mut self.state, &self.options, until),
             };
             match step {
-                Ok(heard) if heard => self.failures = 0,
+                Ok(heard) if heard => self.dial.heard(),
                 Ok(_) => {}
                 Err(error) => {
                     self.link = None;
-                    if !error.is_lost_connection() || matches!(error, ClientError::Malformed(_)) {
+                    if error.is_lasting() {
                         return Err(error);
                     }
                 }
@@ -96,12 +89,9 @@ impl BlockingWatchStream {
 
     /// Tries to open a connection once; pauses before, if the last was of no use.
     fn connect(&mut self, until: Instant) -> Result<bool, ClientError> {
-        if self.addresses.is_empty() {
-            let none = io::Error::new(io::ErrorKind::InvalidInput, "no endpoints given");
-            return Err(ClientError::from(none).not_sent());
-        }
+        let address = self.dial.address()?;
         let now = Instant::now();
-        if let Some(pause) = self.pause
+        if let Some(pause) = self.dial.pause()
             && pause > now
         {
             thread::sleep(pause.min(until) - now);
@@ -109,13 +99,16 @@ impl BlockingWatchStream {
                 return Ok(false);
             }
         }
-        let at = self.tried % self.addresses.len();
         let limit = Instant::now() + self.options.connect_timeout;
-        // A connection that breaks before it was of use asks for a pause, too.
-        self.tried = self.tried.wrapping_add(1);
-        self.failures = self.failures.saturating_add(1);
-        self.pause = Some(Instant::now() + self.options.backoff(self.failures));
-        self.link = Some(open(&self.addresses[at], &self.options, limit)?);
+        let opened = greet(address, &self.options, limit);
+        self.dial.tried(&self.options);
+        let (stream, receiver) = opened?;
+        self.link = Some(Link {
+            stream,
+            receiver,
+            heard: Instant::now(),
+            pinged: false,
+        });
         self.state.connected();
         Ok(false)
     }
@@ -129,13 +122,7 @@ impl Link {
         options: &ClientOptions,
         until: Instant,
     ) -> Result<bool, ClientError> {
-        let mut heard = false;
-        while !state.has_news()
-            && let Some(reply) = self.receiver.next_reply()?
-        {
-            heard = true;
-            state.hear(&reply, options.buffers.reply_bytes_max)?;
-        }
+        let heard = state.take(&mut self.receiver, options.buffers.reply_bytes_max)?;
         if state.has_news() {
             return Ok(heard);
         }
@@ -172,25 +159,4 @@ impl Link {
         }
         Ok(heard)
     }
-}
-
-fn open(address: &str, options: &ClientOptions, limit: Instant) -> Result<Link, ClientError> {
-    let mut stream = connect(address, limit)?;
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(options.connect_timeout))?;
-    stream.write_all(&wire::client_preamble())?;
-    let mut receiver = Receiver::new(&options.buffers);
-    while !receiver.greeted()? {
-        stream.set_read_timeout(Some(remaining(limit)?))?;
-        match stream.read(receiver.space())? {
-            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            bytes => receiver.received(bytes),
-        }
-    }
-    Ok(Link {
-        stream,
-        receiver,
-        heard: Instant::now(),
-        pinged: false,
-    })
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::api::{OwnedEvent, WatchCreate, WatchRequest};
 use crate::client::error::ClientError;
-use crate::client::raw::RawReply;
+use crate::client::raw::{RawReply, Receiver};
 use crate::wire::{self, Reply, Unencodable};
 
 /// The one stream of a connection.
@@ -211,8 +211,20 @@ impl State {
         }
     }
 
+    /// Takes what has been received until there is news; says whether there was anything.
+    pub fn take(&mut self, receiver: &mut Receiver, held_max: usize) -> Result<bool, ClientError> {
+        let mut heard = false;
+        while !self.has_news()
+            && let Some(reply) = receiver.next_reply()?
+        {
+            heard = true;
+            self.hear(&reply, held_max)?;
+        }
+        Ok(heard)
+    }
+
     /// Takes what the server said. Parts of a revision may take `held_max` bytes.
-    pub fn hear(&mut self, reply: &RawReply<'_>, held_max: usize) -> Result<(), ClientError> {
+    fn hear(&mut self, reply: &RawReply<'_>, held_max: usize) -> Result<(), ClientError> {
         match &reply.body {
             Reply::Ping if reply.id == PING => return Ok(()),
             Reply::Refused(refusal) => {
