@@ -4,6 +4,7 @@
 //
 //	conformance ENDPOINT script          the fixed list of calls
 //	conformance ENDPOINT random SEED N   N random calls
+//	conformance ENDPOINT survive SEED    writes, and keeps a journal, while the server is killed
 package main
 
 import (
@@ -30,8 +31,12 @@ func number(text string) int {
 
 func main() {
 	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, "usage: conformance ENDPOINT script | random SEED N")
+		fmt.Fprintln(os.Stderr, "usage: conformance ENDPOINT script | random SEED N | survive SEED")
 		os.Exit(2)
+	}
+	if os.Args[2] == "survive" {
+		survive(os.Args[1], int64(number(os.Args[3])))
+		return
 	}
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{os.Args[1]}, DialTimeout: 10 * time.Second})
 	if err != nil {
