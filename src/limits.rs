@@ -124,13 +124,15 @@ pub const WATCHES_PER_FRONT: usize = 4 << 20;
 /// Watches of one connection; beyond it new ones are refused.
 pub const WATCHES_PER_CONNECTION: usize = 1 << 20;
 /// Watch streams of one connection; beyond it new ones are refused.
-pub const WATCH_STREAMS_PER_CONNECTION: usize = 1_024;
+pub const WATCH_STREAMS_PER_CONNECTION: usize = STREAMS_PER_CONNECTION as usize;
 /// Bytes of the keys that one front watches, those of equal watches counted once.
 pub const WATCH_KEY_BYTES_PER_FRONT: usize = 256 * MIB;
 /// Events that one turn reads for watches that are up to date, and as many for those that lag.
 pub const WATCH_EVENTS_PER_TURN: usize = 2_048;
 /// Bytes of keys and values after which a read of events ends with its revision.
 pub const WATCH_BYTES_PER_TURN: usize = 512 * KIB;
+/// The same for watches that lag. A stream that stands still holds what was read for it last.
+pub const WATCH_BYTES_PER_SCAN: usize = 64 * KIB;
 /// What a read for laggards costs at least, in events.
 pub const WATCH_SCAN_COST: usize = 16;
 /// Laggards of one stream that share a read.
@@ -139,7 +141,9 @@ pub const WATCH_LAGGARDS_PER_SCAN: usize = 128;
 pub const WATCH_REVISION_EVENTS_MAX: usize = 1 << 20;
 /// Bytes that a client has not taken from which on its watches stop, until it has.
 pub const WATCH_OUTPUT_PER_CONNECTION: usize = 256 * KIB;
-/// The same for all clients of a front.
+/// Bytes in streams of a connection that stand still, from which on all its watches stop.
+pub const WATCH_WAITING_PER_CONNECTION: usize = STREAMED_BYTES_PER_CONNECTION / 2;
+/// The same as [`WATCH_OUTPUT_PER_CONNECTION`] for all clients of a front.
 pub const WATCH_OUTPUT_PER_FRONT: usize = 256 * MIB;
 /// As long as clients have not taken fewer bytes than this in all, one that watches and takes
 /// nothing is not closed for it.

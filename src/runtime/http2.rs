@@ -3,9 +3,12 @@
 //!
 //! Each poll is a turn: answers that are ready go to the codec, what the client has sent is read,
 //! whole calls go to the front, and all that the codec has gathered leaves in one write. Large
-//! answers leave as the client's windows open, each stream for itself.
+//! answers leave as the client's windows open, each stream for itself: one that stands still holds
+//! up no other, and its watches are told no more until it moves.
 
 #![forbid(unsafe_code)]
+
+mod ready;
 
 mod stream;
 
@@ -19,12 +22,14 @@ use bytes::Bytes;
 use glommio::net::TcpStream;
 use h2::RecvStream;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
+use ready::{Nudged, Ready};
 use slab::Slab;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use stream::{Asked, Incoming, Outgoing, Received, Sent};
 
 /// Serves a connection until it is over.
@@ -51,12 +56,24 @@ struct Call {
     asked: usize,
     /// Answers on their way out, once there was one.
     outgoing: Option<Outgoing>,
+    /// Wakes it, once it had to wait.
+    nudge: Option<Nudged>,
+    /// Bytes of answers that wait until the client wants more.
+    waits: usize,
+    /// It stands among those that were put off.
+    put_off: bool,
 }
 
 impl Call {
     /// Nothing more will come, and everything that came is answered.
     fn is_answered(&self) -> bool {
         self.asked == 0 && self.incoming.is_none()
+    }
+
+    /// What the codec wakes when this call can move.
+    fn waker(&mut self, key: usize, ready: &Ready) -> Waker {
+        let nudge = self.nudge.get_or_insert_with(|| ready.nudge(key));
+        nudge.waker.clone()
     }
 }
 
@@ -66,10 +83,14 @@ struct Session {
     codec: Codec,
     calls: Slab<Call>,
     generation: u32,
-    /// Calls of which a part has come.
-    incoming: Vec<usize>,
-    /// Calls whose client must take something first.
-    outgoing: Vec<usize>,
+    /// Calls that can move again.
+    ready: Ready,
+    /// Calls that could move, but others come first.
+    put_off: Vec<usize>,
+    /// Calls of which a part of a message has come, and perhaps others.
+    parts: BTreeSet<usize>,
+    /// Bytes of answers that wait until the client wants more of their streams.
+    waits: usize,
     /// Bytes of answers that the codec has and the front still counts.
     given: usize,
     message_bytes_max: usize,
@@ -97,8 +118,10 @@ impl Session {
             codec,
             calls: Slab::new(),
             generation: 0,
-            incoming: Vec::new(),
-            outgoing: Vec::new(),
+            ready: Ready::default(),
+            put_off: Vec::new(),
+            parts: BTreeSet::new(),
+            waits: 0,
             given: 0,
             message_bytes_max,
             leaving: false,
@@ -113,6 +136,7 @@ impl Session {
             return Poll::Ready(());
         };
         self.io.begin_turn();
+        self.ready.begin(cx.waker());
         if let Codec::Greeting(handshake) = &mut self.codec {
             match Pin::new(handshake).poll(cx) {
                 Poll::Ready(Ok(connection)) => self.codec = Codec::Open(connection),
@@ -124,8 +148,14 @@ impl Session {
             Codec::Open(_) => self.turn(cx, front),
             Codec::Greeting(_) => false,
         };
+        self.ready.end();
+        let was_full = self.io.is_full();
         match self.io.send(cx) {
             Poll::Ready(Ok(())) => {
+                if was_full {
+                    // What stopped for that goes on.
+                    cx.waker().wake_by_ref();
+                }
                 let given = std::mem::take(&mut self.given);
                 if given > 0 {
                     let now_ns = seat.clock.now_ns();
@@ -154,21 +184,22 @@ impl Session {
             }
         }
         loop {
-            self.answer(cx, front);
-            self.continue_outgoing(cx);
+            self.answer(front);
             if self.read(cx, front, &mut cost) {
                 return true;
             }
-            self.continue_incoming(cx, front, &mut cost);
+            self.go_on(front, &mut cost);
             let busy = cost >= limits::TURN_COST;
             if busy {
                 // There may be more; others come first.
                 cx.waker().wake_by_ref();
             }
-            if busy || self.io.is_full() || !front.borrow().has_answers(self.place.id) {
+            let more = front.borrow().has_answers(self.place.id) || !self.ready.is_empty();
+            if busy || self.io.is_full() || !more {
                 break;
             }
         }
+        front.borrow_mut().waits(self.place.id, self.waits);
         if cost > 0 {
             self.place.seat.request_turn();
         }
@@ -196,7 +227,7 @@ impl Session {
                     let (head, body) = request.into_parts();
                     let has_leader = front.borrow().has_leader();
                     let asked = stream::read_head(&head, has_leader);
-                    self.begin(asked, body, respond, cx, front, cost);
+                    self.begin(asked, body, respond, front, cost);
                 }
                 Poll::Ready(Some(Err(_)) | None) => return true,
             }
@@ -208,7 +239,6 @@ impl Session {
         asked: Result<Asked, Status>,
         body: RecvStream,
         mut respond: SendResponse<Bytes>,
-        cx: &mut Context<'_>,
         front: &RefCell<Front>,
         cost: &mut usize,
     ) {
@@ -226,29 +256,37 @@ impl Session {
             incoming: Some(incoming),
             asked: 0,
             outgoing: None,
+            nudge: None,
+            waits: 0,
+            put_off: false,
         });
-        if self.receive(key, cx, front, cost) {
-            self.incoming.push(key);
-        }
+        self.receive(key, front, cost);
     }
 
-    /// Reads what has come of a call; `true` if more may come.
-    fn receive(
-        &mut self,
-        key: usize,
-        cx: &mut Context<'_>,
-        front: &RefCell<Front>,
-        cost: &mut usize,
-    ) -> bool {
+    /// Reads what has come of a call.
+    fn receive(&mut self, key: usize, front: &RefCell<Front>, cost: &mut usize) {
         loop {
             let Some(call) = self.calls.get_mut(key) else {
-                return false;
+                return;
             };
             let Some(incoming) = &mut call.incoming else {
-                return false;
+                return;
             };
             let kept = incoming.buffer.len();
-            let received = incoming.poll(cx, self.message_bytes_max);
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut received = incoming.poll(&mut cx, self.message_bytes_max);
+            if let Received::Part = received {
+                // Most calls come whole and never have to be woken.
+                let waker = call.waker(key, &self.ready);
+                let Some(incoming) = &mut call.incoming else {
+                    return;
+                };
+                let mut cx = Context::from_waker(&waker);
+                received = incoming.poll(&mut cx, self.message_bytes_max);
+            }
+            let Some(incoming) = &mut call.incoming else {
+                return;
+            };
             let keeps = match received {
                 Received::Part => incoming.buffer.len(),
                 _ => 0,
@@ -258,30 +296,28 @@ impl Session {
             }
             let fits = front.borrow_mut().keeps_input(keeps, kept);
             match received {
-                Received::Part if fits => return true,
+                Received::Part if fits => {
+                    // A stream of messages may be silent before each of them, another call may
+                    // not.
+                    if keeps > 0 || !call.method.is_stream() {
+                        self.parts.insert(key);
+                    }
+                    return;
+                }
                 Received::Part => {
-                    let status = api::Error::TooManyRequests.into();
-                    self.end(key, Err(status), cx);
-                    return false;
+                    return self.end(key, Err(api::Error::TooManyRequests.into()));
                 }
-                Received::Gone => {
-                    self.forget(key);
-                    return false;
-                }
-                Received::Refused(status) => {
-                    self.end(key, Err(status), cx);
-                    return false;
-                }
+                Received::Gone => return self.forget(key),
+                Received::Refused(status) => return self.end(key, Err(status)),
                 // Who only listens may close this half; the call ends when the client resets it.
-                Received::End if !call.method.is_asked() => return true,
+                Received::End if !call.method.is_asked() => return self.listen(key),
                 Received::End => {
                     call.incoming = None;
-                    match (call.method.is_stream(), call.asked) {
-                        (true, 0) => self.end(key, Ok(()), cx),
+                    return match (call.method.is_stream(), call.asked) {
+                        (true, 0) => self.end(key, Ok(())),
                         (true, _) => {}
-                        (false, _) => self.end(key, Err(stream::ended_early()), cx),
-                    }
-                    return false;
+                        (false, _) => self.end(key, Err(stream::ended_early())),
+                    };
                 }
                 Received::Whole(message) => {
                     let streams = call.method.is_stream();
@@ -294,50 +330,100 @@ impl Session {
                     let mut front = front.borrow_mut();
                     *cost += front.call(self.place.id, number, method, &message, now_ns);
                     if !streams {
-                        return false;
+                        return;
                     }
                     if *cost >= limits::TURN_COST || !front.takes_calls(self.place.id) {
-                        return true;
+                        return self.put_off(key);
                     }
                 }
             }
         }
     }
 
-    fn continue_incoming(
-        &mut self,
-        cx: &mut Context<'_>,
-        front: &RefCell<Front>,
-        cost: &mut usize,
-    ) {
-        for key in std::mem::take(&mut self.incoming) {
-            // A message that is complete waits like a stream that is not accepted yet.
-            let waits = *cost >= limits::TURN_COST || !front.borrow().takes_calls(self.place.id);
-            if waits || self.receive(key, cx, front, cost) {
-                self.incoming.push(key);
+    /// Has a call that the codec has nothing more for woken when its client resets it.
+    fn listen(&mut self, key: usize) {
+        let Some(call) = self.calls.get_mut(key) else {
+            return;
+        };
+        let waker = call.waker(key, &self.ready);
+        let mut cx = Context::from_waker(&waker);
+        let gone = match &mut call.outgoing {
+            Some(outgoing) => outgoing.poll_gone(&mut cx),
+            None => call.respond.poll_reset(&mut cx).is_ready(),
+        };
+        if gone {
+            self.forget(key);
+        }
+    }
+
+    /// Others come before this call.
+    fn put_off(&mut self, key: usize) {
+        if let Some(call) = self.calls.get_mut(key)
+            && !std::mem::replace(&mut call.put_off, true)
+        {
+            self.put_off.push(key);
+        }
+    }
+
+    /// Moves the calls that can move again.
+    fn go_on(&mut self, front: &RefCell<Front>, cost: &mut usize) {
+        let mut keys = std::mem::take(&mut self.put_off);
+        self.ready.take(&mut keys);
+        for key in keys {
+            // A key may have passed to another call, which it does no harm to look at.
+            let Some(call) = self.calls.get_mut(key) else {
+                continue;
+            };
+            call.put_off = false;
+            if let Some(nudge) = &call.nudge {
+                nudge.look();
+            }
+            let (sends, receives) = (call.waits > 0, call.incoming.is_some());
+            if sends {
+                match self.io.is_full() {
+                    true => self.put_off(key),
+                    false => self.send(key),
+                }
+            }
+            if receives {
+                // A message that is complete waits like a stream that is not accepted yet.
+                match *cost >= limits::TURN_COST || !front.borrow().takes_calls(self.place.id) {
+                    true => self.put_off(key),
+                    false => self.receive(key, front, cost),
+                }
             }
         }
     }
 
     /// Tells the front how long the oldest incomplete message has taken.
     fn report_incoming(&mut self, front: &RefCell<Front>) {
-        let incoming = self.incoming.iter().filter_map(|key| {
-            let incoming = self.calls.get(*key)?.incoming.as_ref()?;
-            // A stream of messages may be silent before each of them, another call may not.
-            let waits = !incoming.buffer.is_empty() || !self.calls[*key].method.is_stream();
-            waits.then_some(incoming.since_ns)
+        let calls = &self.calls;
+        let mut oldest = None::<u64>;
+        self.parts.retain(|key| {
+            let Some(call) = calls.get(*key) else {
+                return false;
+            };
+            let Some(incoming) = &call.incoming else {
+                return false;
+            };
+            let waits = !incoming.buffer.is_empty() || !call.method.is_stream();
+            if waits {
+                let since_ns = oldest.map_or(incoming.since_ns, |at| at.min(incoming.since_ns));
+                oldest = Some(since_ns);
+            }
+            waits
         });
-        let oldest = incoming.min();
         front.borrow_mut().receives_since(self.place.id, oldest);
     }
 
     /// Hands finished calls to the codec.
-    fn answer(&mut self, cx: &mut Context<'_>, front: &RefCell<Front>) {
+    fn answer(&mut self, front: &RefCell<Front>) {
         if self.io.is_full() {
             return;
         }
         let mut answers = Answers::default();
         front.borrow_mut().take_answers(self.place.id, &mut answers);
+        let bytes = answers.bytes.len();
         for (answer, message) in answers.into_messages() {
             let key = (answer.stream & u64::from(u32::MAX)) as usize;
             let call = self.calls.get_mut(key);
@@ -351,7 +437,7 @@ impl Session {
             }
             if let Some(status) = answer.refused {
                 self.given += message.len();
-                self.end(key, Err(status), cx);
+                self.end(key, Err(status));
                 continue;
             }
             if call.outgoing.is_none() {
@@ -362,17 +448,17 @@ impl Session {
                 self.forget(key);
                 continue;
             };
-            outgoing.push(message);
+            outgoing.push(message, bytes);
             if call.is_answered() {
-                self.end(key, Ok(()), cx);
+                self.end(key, Ok(()));
             } else {
-                self.send(key, cx);
+                self.send(key);
             }
         }
     }
 
     /// Ends a call, behind what is on its way out.
-    fn end(&mut self, key: usize, how: Result<(), Status>, cx: &mut Context<'_>) {
+    fn end(&mut self, key: usize, how: Result<(), Status>) {
         let call = &mut self.calls[key];
         if call.outgoing.is_none() {
             match &how {
@@ -383,46 +469,53 @@ impl Session {
         match &mut call.outgoing {
             Some(outgoing) => {
                 outgoing.end(how);
-                self.send(key, cx);
+                self.send(key);
             }
             None => self.forget(key),
         }
     }
 
     /// Sends what can be sent of a call's answers.
-    fn send(&mut self, key: usize, cx: &mut Context<'_>) {
-        let Some(outgoing) = &mut self.calls[key].outgoing else {
+    fn send(&mut self, key: usize) {
+        let call = &mut self.calls[key];
+        let Some(outgoing) = &mut call.outgoing else {
             return;
         };
-        match outgoing.poll(cx, &mut self.given) {
-            Sent::All => self.forget(key),
-            Sent::Idle => {}
-            Sent::Part if self.outgoing.contains(&key) => {}
-            Sent::Part => self.outgoing.push(key),
+        let nudge = &mut call.nudge;
+        let mut waker = || {
+            let nudge = nudge.get_or_insert_with(|| self.ready.nudge(key));
+            nudge.waker.clone()
+        };
+        let waits = match outgoing.poll(&mut waker, &mut self.given) {
+            Sent::All => return self.forget(key),
+            Sent::Idle => 0,
+            Sent::Part(waits) => waits,
+        };
+        let before = std::mem::replace(&mut call.waits, waits);
+        self.waits = self.waits - before + waits;
+        let stalls = waits > 0;
+        if stalls != (before > 0)
+            && !call.method.is_asked()
+            && let Some(front) = &self.place.seat.front
+        {
+            let number = stream_number(key, call.generation);
+            front.borrow_mut().stalls(self.place.id, number, stalls);
+            if !stalls {
+                self.place.seat.request_turn();
+            }
         }
     }
 
     /// Forgets a call.
     fn forget(&mut self, key: usize) {
         let call = self.calls.remove(key);
+        self.waits -= call.waits;
         if let (false, Some(front)) = (call.method.is_asked(), &self.place.seat.front) {
             let number = stream_number(key, call.generation);
             front.borrow_mut().end_call(self.place.id, number);
         }
         if let Some(mut outgoing) = call.outgoing {
             outgoing.give_up(&mut self.given);
-        }
-        self.incoming.retain(|other| *other != key);
-        self.outgoing.retain(|other| *other != key);
-    }
-
-    fn continue_outgoing(&mut self, cx: &mut Context<'_>) {
-        for key in std::mem::take(&mut self.outgoing) {
-            if self.io.is_full() {
-                self.outgoing.push(key);
-            } else {
-                self.send(key, cx);
-            }
         }
     }
 }

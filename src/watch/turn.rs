@@ -290,7 +290,7 @@ impl<O: Copy> Watches<O> {
         };
         let budget = Budget {
             events: events_max,
-            bytes: limits::WATCH_BYTES_PER_TURN,
+            bytes: limits::WATCH_BYTES_PER_SCAN,
         };
         let read = match from > horizon.revision {
             true => Ok(Read::Slice(Slice {

@@ -1,10 +1,14 @@
 //! The edges of gRPC over HTTP/2: what is refused, what is bounded, what must not disturb others.
 
-use super::raw::{self, PUT, RANGE, call, connect, finished, framed, get, open, put, request, run};
+use super::raw::{
+    self, PUT, RANGE, WATCH, call, connect, field, finished, framed, get, open, put, request, run,
+};
 use super::start;
 use bytes::Bytes;
-use h2::client::Builder;
+use h2::client::{Builder, SendRequest};
+use h2::{RecvStream, SendStream};
 use http::Request;
+use quoin::etcd::pb::{Fields, Value};
 use std::time::Duration;
 
 fn told(answer: &raw::Answer) -> (Option<&str>, Option<&str>) {
@@ -156,6 +160,160 @@ fn a_client_that_does_not_take_one_answer_gets_the_others() {
             assert!(bytes > value.len(), "{bytes}");
             let trailers = body.trailers().await.expect("open").expect("trailers");
             assert_eq!(trailers["grpc-status"], "0");
+        }
+    });
+}
+
+/// A watch of everything: a field that holds the key and the end, both a zero byte.
+fn watch_all(start_revision: u8) -> Vec<u8> {
+    let create = [field(1, b"\0"), field(2, b"\0"), vec![24, start_revision]].concat();
+    framed(&field(1, &create))
+}
+
+/// A stream of watches as its client sees it.
+struct Watching {
+    body: RecvStream,
+    _requests: SendStream<Bytes>,
+    kept: Vec<u8>,
+}
+
+impl Watching {
+    async fn open(client: &SendRequest<Bytes>, message: Vec<u8>) -> Watching {
+        let (response, mut requests) = open(client, request(WATCH)).await;
+        requests.send_data(message.into(), false).expect("open");
+        Watching {
+            body: response.await.expect("headers").into_body(),
+            _requests: requests,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Takes the next message.
+    async fn message(&mut self) -> Vec<u8> {
+        loop {
+            if let Some(prefix) = self.kept.first_chunk::<5>() {
+                let [_, length @ ..] = *prefix;
+                let end = 5 + u32::from_be_bytes(length) as usize;
+                if self.kept.len() >= end {
+                    let message = self.kept[5..end].to_vec();
+                    self.kept.drain(..end);
+                    return message;
+                }
+            }
+            let chunk = self.body.data().await.expect("it goes on").expect("open");
+            let _ = self.body.flow_control().release_capacity(chunk.len());
+            self.kept.extend_from_slice(&chunk);
+        }
+    }
+
+    /// Takes what is told until a revision has come, and returns the revisions of the events.
+    async fn told(&mut self, last: u64) -> Vec<u64> {
+        let mut revisions = Vec::new();
+        while revisions.last() != Some(&last) {
+            let message = self.message().await;
+            revisions.extend(fields(&message).filter_map(|(number, event)| {
+                let (_, pair) = fields(event.bytes()?).find(|(number, _)| *number == 2)?;
+                let (_, revision) = fields(pair.bytes()?).find(|(number, _)| *number == 3)?;
+                (number == 11).then_some(revision.number()?)
+            }));
+        }
+        revisions
+    }
+}
+
+/// The fields of a message.
+fn fields(message: &[u8]) -> impl Iterator<Item = (u32, Value<'_>)> {
+    let mut fields = Fields::of(message);
+    std::iter::from_fn(move || fields.field().expect("a message"))
+}
+
+fn wide_open() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(64 << 10)
+        .initial_connection_window_size(64 << 20);
+    builder
+}
+
+#[test]
+fn a_watch_stream_that_stands_still_holds_up_no_other() {
+    let (server, _dir) = start();
+    run(async {
+        let (client, _) = connect(server.address, &wide_open()).await;
+        let mut stalled = Watching::open(&client, watch_all(0)).await;
+        let mut other = Watching::open(&client, watch_all(0)).await;
+        let value = vec![b'v'; 40_000];
+        let first = stalled.message().await;
+        assert!(first.ends_with(&[24, 1]), "created: {first:?}");
+        // Far more than a stream's window, and than what a connection is told ahead.
+        for n in 0..200u8 {
+            let key = [b'k', n];
+            assert_eq!(told(&call(&client, PUT, put(&key, &value)).await), FINE);
+        }
+        let all: Vec<u64> = (2..=201).collect();
+        assert_eq!(other.told(201).await, all);
+        let mut late = Watching::open(&client, watch_all(100)).await;
+        assert_eq!(late.told(201).await, all[98..]);
+        // What it did not take it gets when it takes again, without a gap.
+        assert_eq!(stalled.told(201).await, all);
+        assert_eq!(told(&call(&client, PUT, put(b"k", b"v")).await), FINE);
+        assert_eq!(stalled.told(202).await, [202]);
+        assert_eq!(other.told(202).await, [202]);
+    });
+}
+
+#[test]
+fn a_watch_stream_that_stood_still_too_long_is_told_of_the_compaction() {
+    let (server, _dir) = start();
+    run(async {
+        let (client, _) = connect(server.address, &wide_open()).await;
+        let mut stalled = Watching::open(&client, watch_all(0)).await;
+        let value = vec![b'v'; 40_000];
+        for _ in 0..50 {
+            assert_eq!(told(&call(&client, PUT, put(b"k", &value)).await), FINE);
+        }
+        let compact = framed(&[8, 40]);
+        let answer = call(&client, "/etcdserverpb.KV/Compact", compact).await;
+        assert_eq!(told(&answer), FINE);
+        let mut revisions = Vec::new();
+        let compacted = loop {
+            let message = stalled.message().await;
+            if let Some((_, revision)) = fields(&message).find(|(number, _)| *number == 5) {
+                break revision.number();
+            }
+            revisions.extend(
+                fields(&message)
+                    .filter(|(number, _)| *number == 11)
+                    .map(|_| ()),
+            );
+        };
+        assert_eq!(compacted, Some(40));
+        assert!((1..20).contains(&revisions.len()), "{}", revisions.len());
+    });
+}
+
+#[test]
+fn streams_that_stand_still_cost_little_memory() {
+    let (server, _dir) = start();
+    run(async {
+        let (client, _) = connect(server.address, &wide_open()).await;
+        let mut stalled = Vec::new();
+        for _ in 0..500 {
+            stalled.push(Watching::open(&client, watch_all(0)).await);
+        }
+        let value = vec![b'v'; 20_000];
+        let before = server.resident_kib();
+        let mut other = Watching::open(&client, watch_all(0)).await;
+        for _ in 0..100 {
+            assert_eq!(told(&call(&client, PUT, put(b"k", &value)).await), FINE);
+        }
+        assert_eq!(other.told(101).await.len(), 100);
+        // Each would hold 2 MB if its events were queued, 1 GB in all.
+        let grown = server.resident_kib().saturating_sub(before);
+        assert!(grown < 64 << 10, "memory grew by {grown} KiB");
+        let all: Vec<u64> = (2..=101).collect();
+        for mut stream in stalled.drain(..20) {
+            assert_eq!(stream.told(101).await, all);
         }
     });
 }

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 pub const RANGE: &str = "/etcdserverpb.KV/Range";
 pub const PUT: &str = "/etcdserverpb.KV/Put";
+pub const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
 /// An answer: the messages' bytes with their prefixes, and gRPC's word on how it went.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use super::answer::Answer;
 use crate::limits;
 use crate::node::front::Verdict;
 use crate::watch::StreamId;
+use std::collections::BTreeMap;
 
 /// Names a connection of one front; never reused for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,8 +62,18 @@ pub(super) struct Calls {
     pub answers: Vec<Answer>,
     /// Bytes of messages that the runtime has taken and not yet sent.
     pub taken: usize,
+    /// Those of them that wait until the client wants more of their own streams.
+    pub waiting: usize,
     /// When the oldest message began of which a part has come, and not all.
     pub receives_since_ns: Option<u64>,
+}
+
+/// A watch stream of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WatchStream {
+    pub id: StreamId,
+    /// Its client has not taken what it was told, and is told no more until it has.
+    pub stalled: bool,
 }
 
 /// One connection.
@@ -92,8 +103,8 @@ pub(super) struct Connection {
     pub in_flight_bytes: usize,
     /// It stands in the list of those that the runtime should look at.
     pub touched: bool,
-    /// Its watch streams: the id that their frames carry.
-    pub streams: Vec<(u64, StreamId)>,
+    /// Its watch streams, by the id that their frames carry.
+    pub streams: BTreeMap<u64, WatchStream>,
     /// Watches wait until the client has taken more.
     pub watch_blocked: bool,
     /// The client broke a deadline: nothing is sent or waited for any more.
@@ -117,7 +128,7 @@ impl Connection {
             in_flight: 0,
             in_flight_bytes: 0,
             touched: false,
-            streams: Vec::new(),
+            streams: BTreeMap::new(),
             watch_blocked: false,
             abandoned: false,
         }
@@ -143,6 +154,14 @@ impl Connection {
         self.output.len() - self.sent + taken
     }
 
+    /// Its client does not keep up with its watches. What waits until the client wants more of a
+    /// stream holds up that stream alone, as long as there is not too much of it.
+    pub fn blocks_watches(&self) -> bool {
+        let waiting = self.calls.as_ref().map_or(0, |calls| calls.waiting);
+        waiting >= limits::WATCH_WAITING_PER_CONNECTION
+            || self.owed() - waiting >= limits::WATCH_OUTPUT_PER_CONNECTION
+    }
+
     /// Nothing is left to be sent.
     fn is_said(&self) -> bool {
         let calls = self.calls.as_ref();
@@ -151,8 +170,7 @@ impl Connection {
 
     /// The watch stream whose frames carry that id.
     pub fn stream(&self, id: u64) -> Option<StreamId> {
-        let stream = self.streams.iter().find(|(of, _)| *of == id);
-        stream.map(|(_, stream)| *stream)
+        self.streams.get(&id).map(|stream| stream.id)
     }
 
     pub fn unsent(&self) -> &[u8] {

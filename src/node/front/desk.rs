@@ -218,6 +218,7 @@ impl Desk {
         if let Some(calls) = &mut connection.calls {
             assert!(count <= calls.taken, "{count} of {} sent", calls.taken);
             calls.taken -= count;
+            calls.waiting = calls.waiting.min(calls.taken);
             connection.output_since_ns = now_ns;
             self.output_bytes -= count;
             self.wake_watches(connection);

@@ -1,7 +1,7 @@
 //! The watches of a front's connections: their requests, and their voice.
 
 use super::answer;
-use super::connection::{Connection, ConnectionId, Phase};
+use super::connection::{Connection, ConnectionId, Phase, WatchStream};
 use super::desk::{Desk, Turn};
 use super::{Front, Notice, find};
 use crate::api::{self, WatchRefusal, WatchRequest};
@@ -172,8 +172,8 @@ impl Desk {
                 }
             }
             (WatchRequest::Progress, Some(stream)) => self.watching.get().ask_progress(stream),
-            (WatchRequest::Close, stream) => {
-                self.close_stream(connection, stream);
+            (WatchRequest::Close, _) => {
+                self.close_stream(connection, number);
                 self.write(connection, id, now_ns, |connection| {
                     wire::encode_watch_closed(&header, number, &mut connection.output);
                 });
@@ -183,10 +183,9 @@ impl Desk {
     }
 
     /// Ends a stream of a connection, if it is open, and its watches.
-    fn close_stream(&mut self, connection: &mut Connection, stream: Option<StreamId>) {
-        if let Some(stream) = stream {
-            self.watching.get().close(stream);
-            connection.streams.retain(|(_, open)| *open != stream);
+    fn close_stream(&mut self, connection: &mut Connection, number: u64) {
+        if let Some(stream) = connection.streams.remove(&number) {
+            self.watching.get().close(stream.id);
         }
     }
 
@@ -198,8 +197,8 @@ impl Desk {
         stream: Option<StreamId>,
     ) -> Result<StreamId, WatchRefusal> {
         let watches = self.watching.get();
-        let streams = connection.streams.iter();
-        let count: usize = streams.map(|(_, open)| watches.watches_of(*open)).sum();
+        let streams = connection.streams.values();
+        let count: usize = streams.map(|open| watches.watches_of(open.id)).sum();
         if count >= limits::WATCHES_PER_CONNECTION {
             return Err(WatchRefusal::TooMany);
         }
@@ -209,24 +208,25 @@ impl Desk {
         if connection.streams.len() >= limits::WATCH_STREAMS_PER_CONNECTION {
             return Err(WatchRefusal::TooMany);
         }
-        let stream = watches.open(owner);
-        connection.streams.push((owner.stream, stream));
-        Ok(stream)
+        let id = watches.open(owner);
+        let stream = WatchStream { id, stalled: false };
+        connection.streams.insert(owner.stream, stream);
+        Ok(id)
     }
 
     /// Ends the watches of a connection.
     pub(super) fn close_streams(&mut self, connection: &mut Connection) {
-        for (_, stream) in std::mem::take(&mut connection.streams) {
-            self.watching.get().close(stream);
+        for stream in std::mem::take(&mut connection.streams).into_values() {
+            self.watching.get().close(stream.id);
         }
     }
 
     /// Lets the watches of a connection go on, if its client has taken enough.
     pub(super) fn wake_watches(&mut self, connection: &mut Connection) {
-        if connection.watch_blocked && connection.owed() < limits::WATCH_OUTPUT_PER_CONNECTION {
+        if connection.watch_blocked && !connection.blocks_watches() {
             connection.watch_blocked = false;
-            for (_, stream) in &connection.streams {
-                self.watching.get().wake(*stream);
+            for stream in connection.streams.values() {
+                self.watching.get().wake(stream.id);
             }
         }
     }
@@ -238,8 +238,32 @@ impl Front {
         let Some(connection) = find(&mut self.connections, id) else {
             return;
         };
-        let open = connection.stream(stream);
-        self.desk.close_stream(connection, open);
+        self.desk.close_stream(connection, stream);
+    }
+
+    /// The client of a call has stopped taking its messages, or goes on to. As long as it does
+    /// not, nothing more is written for the call's watches.
+    pub fn stalls(&mut self, id: ConnectionId, stream: u64, stalled: bool) {
+        let Some(connection) = find(&mut self.connections, id) else {
+            return;
+        };
+        if let Some(stream) = connection.streams.get_mut(&stream) {
+            stream.stalled = stalled;
+            if !stalled {
+                self.desk.watching.get().wake(stream.id);
+            }
+        }
+    }
+
+    /// So many of the bytes that [`Front::take_answers`] gave, and that have not left, wait until
+    /// the client wants more of their own streams; those of other streams pass them.
+    pub fn waits(&mut self, id: ConnectionId, bytes: usize) {
+        if let Some(connection) = find(&mut self.connections, id)
+            && let Some(calls) = &mut connection.calls
+        {
+            calls.waiting = bytes.min(calls.taken);
+            self.desk.wake_watches(connection);
+        }
     }
 
     /// Tells watches what was published, within the bounds of a turn. Called once per turn.
@@ -398,9 +422,11 @@ impl Sink<Owner> for Voice<'_> {
         };
         let starved = self.desk.output_bytes >= limits::WATCH_OUTPUT_PER_FRONT;
         self.desk.watching.starved |= starved;
-        let full = connection.owed() >= limits::WATCH_OUTPUT_PER_CONNECTION;
+        let full = connection.blocks_watches();
         connection.watch_blocked |= full;
-        connection.phase != Phase::Closing && !full && !starved
+        let stream = connection.streams.get(&owner.stream);
+        let stalled = stream.is_some_and(|stream| stream.stalled);
+        connection.phase != Phase::Closing && !full && !starved && !stalled
     }
 
     fn next_batch(&mut self) {

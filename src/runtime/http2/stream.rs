@@ -10,7 +10,7 @@ use h2::{RecvStream, SendStream};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode, request};
 use std::collections::VecDeque;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -163,7 +163,12 @@ pub fn refuse_plainly(respond: &mut SendResponse<Bytes>, code: StatusCode) {
 /// Messages on their way out.
 pub struct Outgoing {
     stream: SendStream<Bytes>,
-    queue: VecDeque<Bytes>,
+    /// What is left of each message, and whether it holds much more memory than it needs.
+    queue: VecDeque<(Bytes, bool)>,
+    /// Bytes in the queue.
+    queued: usize,
+    /// Messages at the end of the queue that came since the client last made the others wait.
+    fresh: usize,
     /// How the call ended, if it has.
     end: Option<Result<(), Status>>,
 }
@@ -175,8 +180,8 @@ pub enum Sent {
     All,
     /// All of them so far.
     Idle,
-    /// The client must take some of them first.
-    Part,
+    /// The client must take some of them first: so many bytes.
+    Part(usize),
 }
 
 impl Outgoing {
@@ -188,13 +193,23 @@ impl Outgoing {
         Some(Outgoing {
             stream,
             queue: VecDeque::new(),
+            queued: 0,
+            fresh: 0,
             end: None,
         })
     }
 
-    /// Adds a message.
-    pub fn push(&mut self, message: Bytes) {
-        self.queue.push_back(message);
+    /// Adds a message, which is a piece of so many bytes of memory.
+    pub fn push(&mut self, message: Bytes, shared: usize) {
+        self.queued += message.len();
+        self.fresh += 1;
+        let shares = shared / 2 > message.len();
+        self.queue.push_back((message, shares));
+    }
+
+    /// Whether the client has given up; `cx` is woken when it does.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        self.stream.poll_reset(cx).is_ready()
     }
 
     /// Ends the call behind the messages added so far.
@@ -202,14 +217,19 @@ impl Outgoing {
         self.end.get_or_insert(how);
     }
 
-    /// Hands on what the client's windows allow; `given` counts the bytes.
-    pub fn poll(&mut self, cx: &mut Context<'_>, given: &mut usize) -> Sent {
-        while let Some(message) = self.queue.front_mut() {
+    /// Hands on what the client's windows allow; `given` counts the bytes. `waker` is woken when
+    /// more is allowed.
+    pub fn poll(&mut self, waker: &mut impl FnMut() -> Waker, given: &mut usize) -> Sent {
+        while let Some((message, _)) = self.queue.front_mut() {
             self.stream.reserve_capacity(message.len());
             let room = self.stream.capacity().min(message.len());
             if room == 0 && !message.is_empty() {
-                match self.stream.poll_capacity(cx) {
-                    Poll::Pending => return Sent::Part,
+                let waker = waker();
+                match self.stream.poll_capacity(&mut Context::from_waker(&waker)) {
+                    Poll::Pending => {
+                        self.keep();
+                        return Sent::Part(self.queued);
+                    }
                     Poll::Ready(Some(Ok(_))) => continue,
                     Poll::Ready(Some(Err(_)) | None) => return self.give_up(given),
                 }
@@ -219,6 +239,7 @@ impl Outgoing {
                 self.queue.pop_front();
             }
             *given += piece.len();
+            self.queued -= piece.len();
             if self.stream.send_data(piece, false).is_err() {
                 return self.give_up(given);
             }
@@ -238,13 +259,21 @@ impl Outgoing {
         Sent::All
     }
 
+    /// What may have to wait for long must not hold more memory than it needs.
+    fn keep(&mut self) {
+        let fresh = std::mem::take(&mut self.fresh).min(self.queue.len());
+        let from = self.queue.len() - fresh;
+        for (message, shares) in self.queue.range_mut(from..) {
+            if std::mem::take(shares) {
+                *message = Bytes::copy_from_slice(message);
+            }
+        }
+    }
+
     /// Nobody will take the rest.
     pub fn give_up(&mut self, given: &mut usize) -> Sent {
-        *given += self
-            .queue
-            .drain(..)
-            .map(|message| message.len())
-            .sum::<usize>();
+        self.queue.clear();
+        *given += std::mem::take(&mut self.queued);
         Sent::All
     }
 }

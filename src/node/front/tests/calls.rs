@@ -213,6 +213,57 @@ fn answers_count_until_they_have_left() {
 }
 
 #[test]
+fn a_call_that_stalls_keeps_its_watches_waiting_and_no_others() {
+    let mut bench = Bench::new();
+    let http = bench.connect_http();
+    // A watch of `k`: field 1 of a request to create one.
+    let create = [0x0a, 3, 0x0a, 1, b'k'];
+    for stream in [1, 2] {
+        bench.call(http, stream, Method::Watch, &create);
+    }
+    assert_eq!(bench.answers(http).len(), 2);
+    let streams = |answers: Vec<(u64, Result<Vec<u8>, Status>)>| -> Vec<u64> {
+        answers.into_iter().map(|(stream, _)| stream).collect()
+    };
+    let value = vec![b'v'; 100 << 10];
+    bench.front.stalls(http, 1, true);
+    for _ in 0..10 {
+        bench.publish(b"k", &value);
+        bench.show();
+        assert_eq!(streams(bench.answers(http)), [2]);
+    }
+    // What waits for the client in the one stream does not count against the others.
+    bench.publish(b"k", &value);
+    bench.show();
+    let mut answers = Answers::default();
+    bench.front.take_answers(http, &mut answers);
+    let mut more = 0;
+    for _ in 0..5 {
+        bench.front.waits(http, answers.bytes.len());
+        bench.publish(b"k", &value);
+        bench.show();
+        more += bench.answers(http).len();
+    }
+    assert_eq!(more, 5);
+    bench.front.wrote(http, answers.bytes.len(), 0);
+    bench.front.stalls(http, 1, false);
+    let mut bytes = 0;
+    for _ in 0..30 {
+        bench.show();
+        for (stream, message) in bench.answers(http) {
+            assert_eq!(stream, 1);
+            bytes += message.unwrap().len();
+        }
+    }
+    assert!(
+        (16 * value.len()..17 * value.len()).contains(&bytes),
+        "{bytes}"
+    );
+    bench.front.disconnect(http);
+    assert_eq!(bench.front.waiting(), (0, 0));
+}
+
+#[test]
 fn whoever_takes_no_answer_or_never_ends_a_message_is_closed() {
     let mut bench = Bench::new();
     let (stalled, slow, idle) = (

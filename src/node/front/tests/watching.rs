@@ -9,7 +9,7 @@ use crate::wire;
 use quoin_storage::mvcc::{self, Meta};
 
 impl Bench {
-    fn show(&mut self) {
+    pub(super) fn show(&mut self) {
         self.front.step(FrontInput::Published, self.now_ns);
         for _ in 0..100 {
             self.front.show(self.now_ns);
