@@ -9,6 +9,8 @@ mod keys;
 
 mod workload;
 
+mod watching;
+
 mod pace;
 
 mod record;
@@ -31,6 +33,8 @@ use std::process::ExitCode;
 
 use args::Flag;
 use options::{Options, Workload};
+use report::Outcome;
+use watching::{Kind, Plan};
 
 const COMMANDS: &[(&str, &str)] = &[
     ("put", "write single keys"),
@@ -38,6 +42,19 @@ const COMMANDS: &[(&str, &str)] = &[
     ("range", "read intervals of keys"),
     ("txn", "run transactions of a condition, a write and a read"),
     ("mixed", "read and write single keys"),
+    ("keepalive", "renew leases"),
+    (
+        "watch",
+        "tell many watches of one key, and check all that they are told",
+    ),
+    (
+        "watch-latency",
+        "the time from a write to each of its watches, at a rate of writes",
+    ),
+    (
+        "registry",
+        "instances of services with leases, and those who list and watch them",
+    ),
     (
         "floor",
         "measure this machine's limits: synced write, loopback round trip",
@@ -70,6 +87,10 @@ fn dispatch(args: &[String]) -> Result<ExitCode, String> {
         "range" => load(Workload::Range, rest),
         "txn" => load(Workload::Txn, rest),
         "mixed" => load(Workload::Mixed { reads: 0.5 }, rest),
+        "keepalive" => load(Workload::KeepAlive, rest),
+        "watch" => watch(Kind::FanOut, command, rest),
+        "watch-latency" => watch(Kind::Latency, command, rest),
+        "registry" => watch(Kind::Registry, command, rest),
         "floor" => with_flags(command, floor::FLAGS, rest, |parsed| {
             floor::main(parsed).map(|()| ExitCode::SUCCESS)
         }),
@@ -107,7 +128,7 @@ fn dispatch(args: &[String]) -> Result<ExitCode, String> {
 fn usage() -> String {
     let mut text = String::from("quoin-bench COMMAND [FLAGS]\n\n");
     for (name, about) in COMMANDS {
-        text += &format!("  {name:<8} {about}\n");
+        text += &format!("  {name:<13} {about}\n");
     }
     text + "\n'quoin-bench COMMAND --help' lists the flags of a command.\n"
 }
@@ -148,23 +169,36 @@ fn storage_command(command: &str, rest: &[String]) -> Result<ExitCode, String> {
 fn load(workload: Workload, rest: &[String]) -> Result<ExitCode, String> {
     with_flags(workload.name(), options::FLAGS, rest, |parsed| {
         let options = Options::from_args(workload, parsed)?;
-        let outcome = run::run(&options)?;
-        print!("{}", report::table::render(&outcome));
-        let write = |file: &Option<std::path::PathBuf>, text: String| match file {
-            None => Ok(()),
-            Some(file) => std::fs::write(file, text)
-                .map_err(|error| format!("cannot write {}: {error}", file.display())),
-        };
-        write(
-            &options.json,
-            format!("{:#}\n", report::json::render(&outcome)),
-        )?;
-        write(&options.html, report::html::render(&outcome))?;
-        let failed = outcome.failed() > 0 || outcome.requests == 0;
-        Ok(if failed {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        })
+        report(&run::run(&options)?, &options)
+    })
+}
+
+/// The same for a load with watches; a lost event makes the exit code 1, too.
+fn watch(kind: Kind, command: &str, rest: &[String]) -> Result<ExitCode, String> {
+    let flags = match kind {
+        Kind::Registry => watching::REGISTRY_FLAGS,
+        _ => watching::WATCH_FLAGS,
+    };
+    with_flags(command, flags, rest, |parsed| {
+        let plan = Plan::from_args(kind, parsed)?;
+        report(&watching::run(&plan)?, &plan.writes)
+    })
+}
+
+fn report(outcome: &Outcome, options: &Options) -> Result<ExitCode, String> {
+    print!("{}", report::table::render(outcome));
+    let write = |file: &Option<std::path::PathBuf>, text: String| match file {
+        None => Ok(()),
+        Some(file) => std::fs::write(file, text)
+            .map_err(|error| format!("cannot write {}: {error}", file.display())),
+    };
+    let json = format!("{:#}\n", report::json::render(outcome));
+    write(&options.json, json)?;
+    write(&options.html, report::html::render(outcome))?;
+    let failed = outcome.failed() > 0 || outcome.requests == 0;
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     })
 }

@@ -47,6 +47,11 @@ pub enum Workload {
         /// The share of reads, from 0 to 1.
         reads: f64,
     },
+    /// Renew leases.
+    KeepAlive,
+    /// What a registry of services does: instances renew their leases, change and withdraw their
+    /// entries; others list the instances of a service.
+    Registry,
 }
 
 impl Workload {
@@ -58,7 +63,14 @@ impl Workload {
             Workload::Range => "range",
             Workload::Txn => "txn",
             Workload::Mixed { .. } => "mixed",
+            Workload::KeepAlive => "keepalive",
+            Workload::Registry => "registry",
         }
+    }
+
+    /// Whether it needs leases.
+    pub fn leases(self) -> bool {
+        matches!(self, Workload::KeepAlive | Workload::Registry)
     }
 
     fn reads(self) -> bool {
@@ -76,6 +88,17 @@ pub enum Stop {
     After(Duration),
     /// After so many requests.
     Total(u64),
+}
+
+/// The leases of a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leases {
+    /// The id of the first; the others follow.
+    pub first: i64,
+    /// How many.
+    pub count: u64,
+    /// Seconds that each is granted for.
+    pub ttl: i64,
 }
 
 /// A load.
@@ -103,8 +126,14 @@ pub struct Options {
     pub key_size: usize,
     /// Bytes of a value.
     pub value_size: usize,
-    /// Keys that one range asks for.
+    /// Keys that one range asks for; of a registry: instances of a service.
     pub range_keys: u64,
+    /// What every key begins with.
+    pub prefix: String,
+    /// Values begin with the time from which their request counts.
+    pub stamped: bool,
+    /// The leases of a load that needs some.
+    pub leases: Leases,
     /// When to stop.
     pub stop: Stop,
     /// Time before the measured part.
@@ -174,6 +203,12 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("range-keys", "N", "range: keys per request [100]"),
     flag("rw-ratio", "N", "mixed: reads per write [1]"),
+    flag("leases", "N", "keepalive: leases to renew [10k]"),
+    flag(
+        "ttl",
+        "SECONDS",
+        "keepalive: what leases are granted for [600]",
+    ),
     switch(
         "no-preload",
         "do not write all keys before a load that reads",
@@ -190,6 +225,38 @@ pub const FLAGS: &[Flag] = &[
 ];
 
 impl Options {
+    /// A closed loop of puts of one connection, one in flight, for a second: the load that
+    /// others are made of.
+    pub fn plain(target: Target, server: SocketAddr) -> Options {
+        Options {
+            target,
+            endpoints: vec![server],
+            workload: Workload::Put,
+            serializable: false,
+            connections: 1,
+            in_flight: 1,
+            rate: None,
+            keys: 100_000,
+            distribution: Distribution::Uniform,
+            key_size: 24,
+            value_size: 256,
+            range_keys: 100,
+            prefix: String::new(),
+            stamped: false,
+            leases: Leases::default(),
+            stop: Stop::After(Duration::from_secs(1)),
+            warmup: Duration::ZERO,
+            timeout: Duration::from_secs(20),
+            threads: 1,
+            preload: false,
+            seed: 1,
+            quiet: true,
+            trace: false,
+            json: None,
+            html: None,
+        }
+    }
+
     /// Reads and checks the options of `workload`.
     pub fn from_args(workload: Workload, parsed: &Parsed) -> Result<Options, String> {
         let targets = [
@@ -238,11 +305,14 @@ impl Options {
             key_size: parsed.number("key-size", 24, 1, 64 << 20)? as usize,
             value_size: parsed.number("value-size", 256, 0, 1 << 30)? as usize,
             range_keys: parsed.number("range-keys", 100, 1, 1 << 32)?,
+            prefix: String::new(),
+            stamped: false,
+            leases: leases(workload, parsed)?,
             stop,
             warmup: parsed.duration("warmup", Duration::from_secs(1))?,
             timeout: parsed.duration("timeout", Duration::from_secs(10))?,
             threads: parsed.number("threads", 1, 1, 1024)? as usize,
-            preload: workload.reads() && !parsed.has("no-preload"),
+            preload: workload.leases() || workload.reads() && !parsed.has("no-preload"),
             seed: parsed.number("seed", 1, 0, u64::MAX)?,
             quiet: parsed.has("quiet"),
             trace: false,
@@ -283,11 +353,15 @@ impl Options {
         if self.workload != Workload::Range {
             only("range-keys", "range")?;
         }
+        if !self.workload.leases() {
+            only("leases", "keepalive")?;
+            only("ttl", "keepalive")?;
+        }
         if !self.workload.reads() && self.workload != Workload::Txn {
             only("consistency", "get, range, txn or mixed")?;
         }
         if self.target == Target::Redis {
-            if matches!(self.workload, Workload::Range | Workload::Txn) {
+            if matches!(self.workload, Workload::Range | Workload::Txn) || self.workload.leases() {
                 let name = self.workload.name();
                 return Err(format!(
                     "'{name}' has no counterpart in Redis; use put, get or mixed"
@@ -297,6 +371,25 @@ impl Options {
         }
         Ok(())
     }
+}
+
+fn leases(workload: Workload, parsed: &Parsed) -> Result<Leases, String> {
+    if !workload.leases() {
+        return Ok(Leases::default());
+    }
+    Ok(Leases {
+        first: fresh_lease_id(),
+        count: parsed.number("leases", 10_000, 1, 1 << 32)?,
+        ttl: parsed.number("ttl", 600, 1, 9_000_000_000)? as i64,
+    })
+}
+
+/// The first of a row of ids that no run before this one has used: a thousand for each
+/// microsecond since 1970, and nobody grants leases faster.
+pub fn fresh_lease_id() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    let micros = since.map_or(0, |since| since.as_micros() as u64);
+    ((micros << 10) & (i64::MAX as u64 >> 1)) as i64 + 1
 }
 
 fn mix(workload: Workload, parsed: &Parsed) -> Result<Workload, String> {
@@ -311,7 +404,8 @@ fn mix(workload: Workload, parsed: &Parsed) -> Result<Workload, String> {
     })
 }
 
-fn endpoints(list: &str) -> Result<Vec<SocketAddr>, String> {
+/// Reads a list of addresses.
+pub fn endpoints(list: &str) -> Result<Vec<SocketAddr>, String> {
     let mut found = Vec::new();
     for text in list.split(',') {
         if text.starts_with("https://") {

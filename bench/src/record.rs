@@ -246,6 +246,26 @@ impl Recorder {
         }
     }
 
+    /// As many good answers as that at once, all counting from `start`.
+    pub fn good_many(&mut self, start: u64, now: u64, count: u64) {
+        self.turn(now);
+        if start >= self.warm && count > 0 {
+            let latency = now.saturating_sub(start);
+            self.slice.latencies.saturating_record_n(latency, count);
+        }
+        if now >= self.warm && now < self.end {
+            self.slice.good += count;
+        }
+    }
+
+    /// So many good answers came at `now` that count from no time that is known.
+    pub fn counted(&mut self, now: u64, count: u64) {
+        self.turn(now);
+        if now >= self.warm && now < self.end {
+            self.slice.good += count;
+        }
+    }
+
     /// The request that counts from `start` failed at `now`.
     pub fn bad(&mut self, now: u64, failure: Failure) {
         self.turn(now);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::driver::{self, Limits, Phase, Task, Worker};
-use crate::options::{Options, Stop};
+use crate::options::{Options, Stop, Workload};
 use crate::os::raise_open_files;
 use crate::record::{Board, Totals};
 use crate::report::Outcome;
@@ -24,74 +24,108 @@ pub fn run(options: &Options) -> Result<Outcome, String> {
             options.connections
         ));
     }
-    let mut workers = (0..options.threads)
-        .map(|worker| driver::connect(options, worker))
-        .collect::<Result<Vec<_>, String>>()?;
-    if options.preload {
-        preload(options, &mut workers)?;
-    }
-    let warm = nanos(options.warmup);
-    let (end, total) = match options.stop {
-        Stop::After(duration) => (Some(warm.saturating_add(nanos(duration))), None),
-        Stop::Total(total) => (None, Some(total)),
-    };
+    let mut workers = connect(options)?;
+    preload(options, &mut workers)?;
+    let limits = limits(options);
     let board = Board::new(interval(options.stop));
-    let limits = Limits {
-        warm,
-        end,
-        total,
-        paced: true,
-    };
     let started = std::time::SystemTime::now();
-    let finish = phase(options, &mut workers, Phase::Load, limits, &board)?;
+    let origin = Instant::now();
+    let finish = phase(options, &mut workers, Phase::Load, limits, &board, origin)?;
     let mut totals = board.totals();
     let until = match options.stop {
-        Stop::After(_) => finish.min(end.unwrap_or(u64::MAX)),
+        Stop::After(_) => finish.min(limits.end.unwrap_or(u64::MAX)),
         Stop::Total(_) => totals.last,
     };
     Ok(Outcome::new(
         options,
         &mut totals,
-        until.saturating_sub(warm),
+        until.saturating_sub(limits.warm),
         started,
     ))
 }
 
-/// Writes every key once.
-fn preload(options: &Options, workers: &mut [Box<dyn Worker>]) -> Result<(), String> {
+/// Connects all workers.
+pub fn connect(options: &Options) -> Result<Vec<Box<dyn Worker>>, String> {
+    (0..options.threads)
+        .map(|worker| driver::connect(options, worker))
+        .collect()
+}
+
+/// The bounds of the load itself.
+pub fn limits(options: &Options) -> Limits {
+    let warm = nanos(options.warmup);
+    let (end, total) = match options.stop {
+        Stop::After(duration) => (Some(warm.saturating_add(nanos(duration))), None),
+        Stop::Total(total) => (None, Some(total)),
+    };
+    Limits {
+        warm,
+        end,
+        total,
+        paced: true,
+    }
+}
+
+/// Grants the leases that the load needs, and writes every key once, if it asks for that.
+pub fn preload(options: &Options, workers: &mut [Box<dyn Worker>]) -> Result<(), String> {
+    if !options.preload {
+        return Ok(());
+    }
+    if options.workload.leases() {
+        let grants = (Phase::Leases, options.leases.count);
+        prepare(options, workers, grants, "granting leases")?;
+    }
+    if options.workload != Workload::KeepAlive {
+        prepare(
+            options,
+            workers,
+            (Phase::Keys, options.keys),
+            "loading the keys",
+        )?;
+    }
+    Ok(())
+}
+
+fn prepare(
+    options: &Options,
+    workers: &mut [Box<dyn Worker>],
+    (what, total): (Phase, u64),
+    called: &str,
+) -> Result<(), String> {
     let board = Board::new(1_000_000_000);
     let limits = Limits {
         warm: 0,
         end: None,
-        total: Some(options.keys),
+        total: Some(total),
         paced: false,
     };
-    phase(options, workers, Phase::Preload, limits, &board)?;
+    phase(options, workers, what, limits, &board, Instant::now())?;
     let totals = board.totals();
     match totals.errors.iter().next() {
         None => Ok(()),
         Some((failure, _)) => Err(format!(
-            "loading the keys: {} of the writes failed: {failure}",
+            "{called}: {} of the requests failed: {failure}",
             totals.failed()
         )),
     }
 }
 
-/// Runs one phase on all workers; returns when it ended.
-fn phase(
+/// Runs one phase on all workers; returns when it ended. All times count from `origin`.
+pub fn phase(
     options: &Options,
     workers: &mut [Box<dyn Worker>],
     phase: Phase,
     limits: Limits,
     board: &Arc<Board>,
+    origin: Instant,
 ) -> Result<u64, String> {
-    let origin = Instant::now();
     let shared = Arc::new(options.clone());
     std::thread::scope(|scope| {
         let mut handles = Vec::new();
         for (number, worker) in workers.iter_mut().enumerate() {
             let generator = match phase {
-                Phase::Preload => Generator::preload(options, number),
+                Phase::Leases => Generator::grants(options, number),
+                Phase::Keys => Generator::keys(options, number),
                 Phase::Load => Generator::new(options, number),
             };
             let (pace, recorder) = driver::schedule(options, number, board, limits);
@@ -119,12 +153,13 @@ fn phase(
     })
 }
 
-fn nanos(time: Duration) -> u64 {
+/// A span of time in nanoseconds.
+pub fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The length of the intervals that a run is cut into, in nanoseconds.
-fn interval(stop: Stop) -> u64 {
+pub fn interval(stop: Stop) -> u64 {
     match stop {
         Stop::After(duration) => (nanos(duration) / 60).clamp(100_000_000, 1_000_000_000),
         Stop::Total(_) => 250_000_000,
@@ -176,7 +211,11 @@ impl<'a> Progress<'a> {
     fn line(&self, elapsed: Duration, totals: &Totals) -> String {
         let seconds = elapsed.as_secs_f64();
         let what = match self.phase {
-            Phase::Preload => format!("loading keys: {} of {}", totals.good, self.options.keys),
+            Phase::Leases => {
+                let count = self.options.leases.count;
+                format!("granting leases: {} of {count}", totals.good)
+            }
+            Phase::Keys => format!("loading keys: {} of {}", totals.good, self.options.keys),
             Phase::Load if nanos(elapsed) < self.limits.warm => "warming up".to_string(),
             Phase::Load => match totals.latest() {
                 None => "measuring".to_string(),

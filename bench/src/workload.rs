@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::keys::{Chooser, Distribution, Random, write_key};
-use crate::options::{Options, Workload};
+use crate::options::{Leases, Options, Workload};
 
 /// One request, as the drivers put it into their protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,25 @@ pub enum Op<'a> {
         key: &'a [u8],
         /// Its new value.
         value: &'a [u8],
+        /// The lease that it hangs on; 0: none.
+        lease: i64,
+    },
+    /// Delete a key.
+    Delete {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Make a lease.
+    Grant {
+        /// Its id.
+        id: i64,
+        /// Its seconds to live.
+        ttl: i64,
+    },
+    /// Renew a lease.
+    KeepAlive {
+        /// Its id.
+        id: i64,
     },
     /// Read a key.
     Get {
@@ -46,104 +65,211 @@ pub enum Op<'a> {
 #[derive(Debug)]
 pub struct Generator {
     chooser: Chooser,
-    workload: Workload,
+    what: What,
     serializable: bool,
     keys: u64,
     range_keys: u64,
+    leases: Leases,
+    /// Bytes that every key begins with.
+    prefix: usize,
     key: Vec<u8>,
     end: Vec<u8>,
-    /// Random bytes; each value is a window of it.
-    pool: Vec<u8>,
-    value_size: usize,
+    value: Values,
 }
 
-/// The pool is so much longer than a value: so many different values.
+/// What a generator makes.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    /// The load's own requests.
+    Load(Workload),
+    /// Every key, once.
+    Keys,
+    /// Every lease, once.
+    Grants,
+}
+
+/// Values: windows of random bytes.
+#[derive(Debug)]
+struct Values {
+    pool: Vec<u8>,
+    size: usize,
+    /// If they begin with a time: the next one.
+    stamped: Option<Vec<u8>>,
+}
+
+/// Bytes of the time that a stamped value begins with.
+pub const STAMP: usize = 8;
+
+/// The time in a stamped value.
+pub fn stamp(value: &[u8]) -> Option<u64> {
+    value
+        .first_chunk::<STAMP>()
+        .map(|time| u64::from_le_bytes(*time))
+}
+
+/// Of a registry's requests so many in a hundred list a service, change an entry, or withdraw
+/// one; the others renew a lease.
+const LISTS: u64 = 15;
+const CHANGES: u64 = 8;
+const WITHDRAWALS: u64 = 1;
+
+/// How many different values there are.
 const VALUES: usize = 4096;
 
 impl Generator {
     /// The requests of worker `worker`.
     pub fn new(options: &Options, worker: usize) -> Generator {
-        Generator::with(options, options.workload, options.distribution, worker)
+        let distribution = options.distribution;
+        Generator::with(options, What::Load(options.workload), distribution, worker)
     }
 
     /// Puts that write the whole key space once, shared out among the workers.
-    pub fn preload(options: &Options, worker: usize) -> Generator {
-        Generator::with(options, Workload::Put, Distribution::Sequential, worker)
+    pub fn keys(options: &Options, worker: usize) -> Generator {
+        Generator::with(options, What::Keys, Distribution::Sequential, worker)
     }
 
-    fn with(
-        options: &Options,
-        workload: Workload,
-        distribution: Distribution,
-        worker: usize,
-    ) -> Generator {
+    /// Grants of all leases, shared out among the workers.
+    pub fn grants(options: &Options, worker: usize) -> Generator {
+        Generator::with(options, What::Grants, Distribution::Sequential, worker)
+    }
+
+    fn with(options: &Options, what: What, distribution: Distribution, worker: usize) -> Generator {
         let workers = options.threads as u64;
-        let mut random = Random::new(options.seed ^ 0x5EED);
-        let pool = (0..options.value_size + VALUES)
-            .map(|_| random.next() as u8)
-            .collect::<Vec<_>>();
+        let space = match what {
+            What::Grants | What::Load(Workload::KeepAlive) => options.leases.count,
+            _ => options.keys,
+        };
+        let prefix = options.prefix.as_bytes();
+        let mut key = vec![0; options.key_size];
+        let mut end = vec![0; options.key_size + 1];
+        key[..prefix.len()].copy_from_slice(prefix);
+        end[..prefix.len()].copy_from_slice(prefix);
         Generator {
-            chooser: Chooser::new(
-                distribution,
-                options.keys,
-                options.seed,
-                worker as u64,
-                workers,
-            ),
-            workload,
+            chooser: Chooser::new(distribution, space, options.seed, worker as u64, workers),
+            what,
             serializable: options.serializable,
             keys: options.keys,
             range_keys: options.range_keys,
-            key: vec![0; options.key_size],
-            end: vec![0; options.key_size + 1],
-            pool,
-            value_size: options.value_size,
+            leases: options.leases,
+            prefix: prefix.len(),
+            key,
+            end,
+            value: Values::new(options),
         }
     }
 
-    /// The next request.
-    pub fn next(&mut self) -> Op<'_> {
+    /// The next request; it counts from `start`, in nanoseconds of the run.
+    pub fn next(&mut self, start: u64) -> Op<'_> {
         let number = self.chooser.next();
-        write_key(number, &mut self.key);
-        let workload = match self.workload {
-            Workload::Mixed { reads } if self.chooser.random().unit() < reads => Workload::Get,
-            Workload::Mixed { .. } => Workload::Put,
-            other => other,
+        let workload = match self.what {
+            What::Grants => {
+                let (id, ttl) = (self.lease(number), self.leases.ttl);
+                return Op::Grant { id, ttl };
+            }
+            What::Keys => return self.put(number, start),
+            What::Load(workload) => workload,
         };
         match workload {
-            Workload::Get => Op::Get {
-                key: &self.key,
-                serializable: self.serializable,
-            },
+            Workload::Mixed { reads } if self.chooser.random().unit() < reads => self.get(number),
+            Workload::Put | Workload::Mixed { .. } => self.put(number, start),
+            Workload::Get => self.get(number),
             Workload::Range => {
                 let first = number.min(self.keys.saturating_sub(self.range_keys));
-                let last = self.keys.min(first.saturating_add(self.range_keys)) - 1;
-                write_key(first, &mut self.key);
-                // The end is exclusive: the last key with a zero byte behind it.
-                let digits = self.end.len() - 1;
-                write_key(last, &mut self.end[..digits]);
-                Op::Range {
+                self.range(first)
+            }
+            Workload::Txn => {
+                write_key(number, &mut self.key[self.prefix..]);
+                Op::Txn {
                     key: &self.key,
-                    end: &self.end,
-                    limit: self.range_keys,
-                    serializable: self.serializable,
+                    value: self.value.next(&mut self.chooser, start),
                 }
             }
-            Workload::Put => Op::Put {
-                key: &self.key,
-                value: value(&mut self.chooser, &self.pool, self.value_size),
+            Workload::KeepAlive => Op::KeepAlive {
+                id: self.lease(number),
             },
-            Workload::Txn | Workload::Mixed { .. } => Op::Txn {
-                key: &self.key,
-                value: value(&mut self.chooser, &self.pool, self.value_size),
+            Workload::Registry => self.registry(number, start),
+        }
+    }
+
+    fn registry(&mut self, instance: u64, start: u64) -> Op<'_> {
+        match self.chooser.random().below(100) {
+            0..LISTS => self.range(instance - instance % self.range_keys),
+            dice if dice < LISTS + CHANGES => self.put(instance, start),
+            dice if dice < LISTS + CHANGES + WITHDRAWALS => {
+                write_key(instance, &mut self.key[self.prefix..]);
+                Op::Delete { key: &self.key }
+            }
+            _ => Op::KeepAlive {
+                id: self.lease(instance),
             },
+        }
+    }
+
+    fn lease(&self, number: u64) -> i64 {
+        self.leases.first + number as i64
+    }
+
+    fn put(&mut self, number: u64, start: u64) -> Op<'_> {
+        write_key(number, &mut self.key[self.prefix..]);
+        let lease = match self.leases.count {
+            0 => 0,
+            count => self.lease(number % count),
+        };
+        Op::Put {
+            key: &self.key,
+            value: self.value.next(&mut self.chooser, start),
+            lease,
+        }
+    }
+
+    fn get(&mut self, number: u64) -> Op<'_> {
+        write_key(number, &mut self.key[self.prefix..]);
+        Op::Get {
+            key: &self.key,
+            serializable: self.serializable,
+        }
+    }
+
+    /// The keys from `first` on, as many as a range takes.
+    fn range(&mut self, first: u64) -> Op<'_> {
+        let last = self.keys.min(first.saturating_add(self.range_keys)) - 1;
+        write_key(first, &mut self.key[self.prefix..]);
+        // The end is exclusive: the last key with a zero byte behind it.
+        let digits = self.end.len() - 1;
+        write_key(last, &mut self.end[self.prefix..digits]);
+        Op::Range {
+            key: &self.key,
+            end: &self.end,
+            limit: self.range_keys,
+            serializable: self.serializable,
         }
     }
 }
 
-fn value<'a>(chooser: &mut Chooser, pool: &'a [u8], size: usize) -> &'a [u8] {
-    let at = chooser.random().below(VALUES as u64) as usize;
-    &pool[at..at + size]
+impl Values {
+    fn new(options: &Options) -> Values {
+        let mut random = Random::new(options.seed ^ 0x5EED);
+        let size = options.value_size;
+        Values {
+            // So much longer than a value: so many different values.
+            pool: (0..size + VALUES).map(|_| random.next() as u8).collect(),
+            size,
+            stamped: options.stamped.then(|| vec![0; size.max(STAMP)]),
+        }
+    }
+
+    fn next(&mut self, chooser: &mut Chooser, start: u64) -> &[u8] {
+        let at = chooser.random().below(VALUES as u64) as usize;
+        let value = &self.pool[at..at + self.size];
+        match &mut self.stamped {
+            None => value,
+            Some(stamped) => {
+                stamped[..self.size].copy_from_slice(value);
+                stamped[..STAMP].copy_from_slice(&start.to_le_bytes());
+                stamped
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -162,14 +288,14 @@ mod tests {
     fn keys_and_values_have_their_sizes() {
         let mut puts = generator(Workload::Put, "--keys 10 --key-size 7 --value-size 33");
         for _ in 0..100 {
-            let Op::Put { key, value } = puts.next() else {
+            let Op::Put { key, value, .. } = puts.next(0) else {
                 panic!("not a put")
             };
             assert_eq!((key.len(), value.len()), (7, 33));
             assert!(key.starts_with(b"000000"));
         }
         let mut empty = generator(Workload::Put, "--value-size 0");
-        assert!(matches!(empty.next(), Op::Put { value: b"", .. }));
+        assert!(matches!(empty.next(0), Op::Put { value: b"", .. }));
     }
 
     #[test]
@@ -178,7 +304,7 @@ mod tests {
         for _ in 0..100 {
             let Op::Range {
                 key, end, limit, ..
-            } = ranges.next()
+            } = ranges.next(0)
             else {
                 panic!("no range")
             };
@@ -188,7 +314,7 @@ mod tests {
         }
         let mut all = generator(Workload::Range, "--keys 3 --key-size 1 --range-keys 5");
         assert!(matches!(
-            all.next(),
+            all.next(0),
             Op::Range {
                 key: b"0",
                 end: b"2\0",
@@ -201,7 +327,7 @@ mod tests {
     fn a_mix_keeps_its_ratio() {
         let mut mixed = generator(Workload::Mixed { reads: 0.0 }, "--rw-ratio 3");
         let reads = (0..10_000)
-            .filter(|_| matches!(mixed.next(), Op::Get { .. }))
+            .filter(|_| matches!(mixed.next(0), Op::Get { .. }))
             .count();
         assert!((7200..7800).contains(&reads), "{reads}");
     }

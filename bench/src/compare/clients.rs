@@ -8,9 +8,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::Span;
 use super::servers::load;
-use crate::options::{Options, Stop, Target, Workload};
+use crate::options::{Leases, Options, Stop, Target, Workload, fresh_lease_id};
 use crate::report::Outcome;
+use crate::watching::{Kind, Plan};
 
 /// What a load tool found.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,15 +27,7 @@ pub struct Found {
 
 /// Runs our own tool; any failed request is an error.
 pub fn ours(options: &Options) -> Result<Found, String> {
-    let outcome: Outcome = crate::run::run(options)?;
-    match outcome.errors.first() {
-        None => Ok(Found {
-            rate: outcome.throughput,
-            p99_us: Some(outcome.percentile(99.0) as f64 / 1000.0),
-            requests: outcome.requests,
-        }),
-        Some((failure, _)) => Err(format!("{} requests failed: {failure}", outcome.failed())),
-    }
+    found(&crate::run::run(options)?)
 }
 
 /// Writes all keys.
@@ -53,11 +47,99 @@ pub fn plan(
     span: Duration,
 ) -> Options {
     let mut options = load(target, address, workload, connections, in_flight);
+    if workload.leases() {
+        options.preload = true;
+        options.leases = Leases {
+            first: fresh_lease_id(),
+            count: 10_000,
+            ttl: 600,
+        };
+    }
     options.stop = Stop::After(span);
     options
 }
 
-/// Runs etcd's own benchmark tool: so many requests of `call` ("put", or "range" of one key).
+/// Tells many watches of one key, on some connections each, of as many writes as fit the time.
+pub fn fan_out(
+    target: Target,
+    address: std::net::SocketAddr,
+    shape: (usize, usize),
+    in_flight: usize,
+    span: Span,
+) -> Result<Found, String> {
+    let watches = (shape.0 * shape.1) as u64;
+    let mut writes = load(target, address, Workload::Put, 1, in_flight);
+    writes.stop = Stop::Total((span.requests(20 * watches) / watches).max(1));
+    let each = (shape.0, shape.1 as u64);
+    watching(&Plan::new(Kind::FanOut, writes, each, (1, 1, 1)))
+}
+
+/// Writes keys at a rate, each of which is watched, on some connections.
+pub fn watch_latency(
+    target: Target,
+    address: std::net::SocketAddr,
+    shape: (usize, usize),
+    rate: f64,
+    span: Span,
+) -> Result<Found, String> {
+    let mut writes = load(target, address, Workload::Put, 1, 32);
+    (writes.rate, writes.stop) = (Some(rate), Stop::After(span.time));
+    let keys = (shape.0 * shape.1) as u64;
+    let each = (shape.0, shape.1 as u64);
+    watching(&Plan::new(Kind::Latency, writes, each, (10, keys, 1)))
+}
+
+/// Runs a load with watches; any event that is lost, repeated or misplaced is an error.
+fn watching(plan: &Plan) -> Result<Found, String> {
+    found(&crate::watching::run(plan)?)
+}
+
+fn found(outcome: &Outcome) -> Result<Found, String> {
+    match outcome.errors.first() {
+        None => Ok(Found {
+            rate: outcome.throughput,
+            p99_us: Some(outcome.percentile(99.0) as f64 / 1000.0),
+            requests: outcome.requests,
+        }),
+        Some((failure, _)) => Err(format!("{} failed: {failure}", outcome.failed())),
+    }
+}
+
+/// Has etcd's own tool tell so many events to watches of one key.
+pub fn etcd_fan_out(
+    program: &Path,
+    address: std::net::SocketAddr,
+    (connections, watches): (usize, usize),
+    events: u64,
+) -> Result<Found, String> {
+    let mut command = Command::new(program);
+    let puts = (events / (connections * watches) as u64).max(1);
+    command.args(["watch", "--endpoints", &address.to_string()]);
+    for (flag, value) in [
+        ("--conns", connections as u64),
+        ("--clients", connections as u64),
+        ("--streams", connections as u64),
+        ("--watch-per-stream", watches as u64),
+        ("--watched-key-total", 1),
+        ("--put-total", puts),
+    ] {
+        command.args([flag, &value.to_string()]);
+    }
+    let text = output(&mut command)?;
+    let told = text.split("Watch events received summary:").nth(1);
+    let rate = told.and_then(|told| number_after(told, "Requests/sec:"));
+    match rate.filter(|rate| *rate > 0.0 && !text.contains("Error distribution:")) {
+        Some(rate) => Ok(Found {
+            rate,
+            p99_us: None,
+            requests: puts * (connections * watches) as u64,
+        }),
+        None => Err(nonsense(program, &text)),
+    }
+}
+
+/// Runs etcd's own benchmark tool: so many requests of `call` ("put", "range" of one key, or
+/// "lease-keepalive").
 pub fn etcd_benchmark(
     program: &Path,
     address: std::net::SocketAddr,
@@ -72,6 +154,7 @@ pub fn etcd_benchmark(
             command.args(["--key-size", "24", "--val-size", "256"]);
             command.args(["--key-space-size", "100000"]);
         }
+        "lease-keepalive" => {}
         _ => {
             command.arg(format!("{:024}", 4711)).arg("--consistency=l");
         }

@@ -396,7 +396,7 @@ fn describe(side: Side, load: Load, sample: &Sample) -> String {
     });
     let rate = grouped(sample.rate);
     format!(
-        "{:<14} {:<10} {rate:>10}/s{p99}{disk}  [{}]",
+        "{:<14} {:<16} {rate:>10}/s{p99}{disk}  [{}]",
         side.name(),
         load.name(),
         sample.client
@@ -456,7 +456,7 @@ fn print_disk(samples: &Samples, disk: &Result<Disk, String>) {
         };
         if let (Some(syncs), Some(bytes)) = (middle(|both| both.0), middle(|both| both.1)) {
             println!(
-                "{:<14} {:<10} {:>8} {name} per put  {:>8} bytes written per put",
+                "{:<14} {:<16} {:>8} {name} per put  {:>8} bytes written per put",
                 side.name(),
                 load.name(),
                 format!("{:.4}", syncs.median),

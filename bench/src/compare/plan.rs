@@ -54,29 +54,45 @@ impl Side {
 pub enum Load {
     /// Linearizable reads of single keys.
     Get(usize, usize),
+    /// Renewals of leases.
+    KeepAlive(usize, usize),
+    /// So many watches on each connection, all of one key, which is written.
+    FanOut(usize, usize),
+    /// The same, each of a key of its own, all of which are written at [`WRITE_RATE`].
+    Watch(usize, usize),
     /// Writes of single keys.
     Put(usize, usize),
 }
+
+/// Writes per second while the latency of watches is taken.
+const WRITE_RATE: f64 = 10_000.0;
 
 impl Load {
     /// How it is called.
     pub fn name(self) -> String {
         match self {
             Load::Get(connections, in_flight) => format!("get {connections}x{in_flight}"),
+            Load::KeepAlive(connections, in_flight) => {
+                format!("keepalive {connections}x{in_flight}")
+            }
+            Load::FanOut(connections, watches) => format!("fan-out {connections}x{watches}"),
+            Load::Watch(connections, watches) => format!("watch {connections}x{watches}"),
             Load::Put(connections, in_flight) => format!("put {connections}x{in_flight}"),
         }
     }
 
-    /// Whether it writes.
+    /// Whether each of its requests is a write.
     pub fn writes(self) -> bool {
         matches!(self, Load::Put(..))
     }
 
     fn shape(self) -> (usize, usize) {
         match self {
-            Load::Get(connections, in_flight) | Load::Put(connections, in_flight) => {
-                (connections, in_flight)
-            }
+            Load::Get(connections, each)
+            | Load::KeepAlive(connections, each)
+            | Load::FanOut(connections, each)
+            | Load::Watch(connections, each)
+            | Load::Put(connections, each) => (connections, each),
         }
     }
 
@@ -185,6 +201,27 @@ pub const ROWS: &[RowPlan] = &[
         Unit::Rate,
         Some(8.0),
     ),
+    row(
+        "keepalive-50x32",
+        Side::Etcd,
+        Load::KeepAlive(50, 32),
+        Unit::Rate,
+        Some(10.0),
+    ),
+    row(
+        "fan-out-100x100",
+        Side::Etcd,
+        Load::FanOut(100, 100),
+        Unit::Rate,
+        Some(3.0),
+    ),
+    row(
+        "watch-10x100-p99",
+        Side::Etcd,
+        Load::Watch(10, 100),
+        Unit::Micros,
+        Some(4.0),
+    ),
 ];
 
 /// Rows that take minutes, run only when named.
@@ -280,26 +317,9 @@ pub fn candidates(
         }
         return list;
     }
-    list.push(ours(target, load));
+    list.extend(ours(target, load));
     if let (Side::Etcd, Some(program)) = (side, &programs.benchmark) {
-        match load {
-            // Its best at any count: the row with many in flight asks for that.
-            Load::Put(_, in_flight) if in_flight > 1 => {
-                let counts = client_counts.iter();
-                list.extend(counts.map(|&count| benchmark(program.clone(), "put", (count, count))));
-            }
-            Load::Put(connections, _) => {
-                list.push(benchmark(
-                    program.clone(),
-                    "put",
-                    (connections, connections),
-                ));
-            }
-            Load::Get(connections, in_flight) => {
-                let clients = connections * in_flight;
-                list.push(benchmark(program.clone(), "range", (connections, clients)));
-            }
-        }
+        list.extend(etcds_own(program, load, client_counts));
     }
     if let (Side::Redis, Load::Put(..), Some(program)) = (side, load, &programs.redis_benchmark) {
         let program = program.clone();
@@ -313,23 +333,70 @@ pub fn candidates(
     list
 }
 
-fn ours(target: Target, load: Load) -> Candidate {
-    let workload = if load.writes() {
-        Workload::Put
-    } else {
-        Workload::Get
-    };
-    Candidate {
-        name: "quoin-bench".into(),
+/// Our own tool: the load as it is, and where a server may do better under another shape of it,
+/// those, too.
+fn ours(target: Target, load: Load) -> Vec<Candidate> {
+    let plain = |workload: Workload, shape: (usize, usize)| Candidate {
+        name: match load.shape() == shape {
+            true => "quoin-bench".into(),
+            false => format!("quoin-bench {}x{}", shape.0, shape.1),
+        },
         run: Box::new(move |address, span, _| {
-            clients::ours(&clients::plan(
-                target,
-                address,
-                workload,
-                load.shape(),
-                span.time,
-            ))
+            clients::ours(&clients::plan(target, address, workload, shape, span.time))
         }),
+    };
+    let shape = load.shape();
+    match load {
+        Load::Get(..) => vec![plain(Workload::Get, shape)],
+        Load::Put(..) => vec![plain(Workload::Put, shape)],
+        Load::KeepAlive(connections, _) => [shape, (connections, 8)]
+            .map(|shape| plain(Workload::KeepAlive, shape))
+            .into(),
+        Load::FanOut(..) => [1, 16]
+            .map(|in_flight| Candidate {
+                name: format!("quoin-bench, {in_flight} writes in flight"),
+                run: Box::new(move |address, span, _| {
+                    clients::fan_out(target, address, shape, in_flight, span)
+                }),
+            })
+            .into(),
+        Load::Watch(..) => vec![Candidate {
+            name: "quoin-bench".into(),
+            run: Box::new(move |address, span, _| {
+                clients::watch_latency(target, address, shape, WRITE_RATE, span)
+            }),
+        }],
+    }
+}
+
+/// etcd's own tool. It measures no latency of watches under load: its `watch-latency` writes one
+/// key at a time.
+fn etcds_own(program: &Path, load: Load, client_counts: &[usize]) -> Vec<Candidate> {
+    let program = program.to_path_buf();
+    match load {
+        // Its best at any count: the row with many in flight asks for that.
+        Load::Put(_, in_flight) if in_flight > 1 => client_counts
+            .iter()
+            .map(|&count| benchmark(program.clone(), "put", (count, count)))
+            .collect(),
+        Load::Put(connections, _) => {
+            vec![benchmark(program, "put", (connections, connections))]
+        }
+        Load::Get(connections, in_flight) => {
+            let clients = connections * in_flight;
+            vec![benchmark(program, "range", (connections, clients))]
+        }
+        Load::KeepAlive(connections, _) => {
+            vec![benchmark(program, "lease-keepalive", (connections, 400))]
+        }
+        Load::FanOut(connections, watches) => vec![Candidate {
+            name: "etcd benchmark".into(),
+            run: Box::new(move |address, span, _| {
+                let events = span.requests(10 * (connections * watches) as u64);
+                clients::etcd_fan_out(&program, address, (connections, watches), events)
+            }),
+        }],
+        Load::Watch(..) => Vec::new(),
     }
 }
 
@@ -391,8 +458,10 @@ mod tests {
     #[test]
     fn each_server_gets_each_load_once_and_reads_first() {
         let all = loads(ROWS, Side::Quoin);
-        assert_eq!(all.len(), 5);
-        assert!(!all[0].1.writes() && !all[1].1.writes() && all[2].1.writes());
+        assert_eq!(all.len(), 8);
+        let puts = all.iter().position(|(_, load)| load.writes());
+        assert_eq!(puts, Some(5));
+        assert!(all[5..].iter().all(|(_, load)| load.writes()));
         let etcd = loads(ROWS, Side::Etcd);
         assert!(etcd.contains(&(Side::H2load, Load::Put(50, 32))));
         assert_eq!(loads(ROWS, Side::Redis), [(Side::Redis, Load::Put(50, 32))]);

@@ -293,27 +293,9 @@ pub fn load(
     in_flight: usize,
 ) -> Options {
     Options {
-        target,
-        endpoints: vec![address],
         workload,
-        serializable: false,
         connections,
         in_flight,
-        rate: None,
-        keys: 100_000,
-        distribution: crate::keys::Distribution::Uniform,
-        key_size: 24,
-        value_size: 256,
-        range_keys: 100,
-        stop: Stop::After(Duration::from_secs(1)),
-        warmup: Duration::ZERO,
-        timeout: Duration::from_secs(20),
-        threads: 1,
-        preload: false,
-        seed: 1,
-        quiet: true,
-        trace: false,
-        json: None,
-        html: None,
+        ..Options::plain(target, address)
     }
 }

@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use etcd_client::{Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KvClient};
+use etcd_client::{LeaseClient, LeaseGrantOptions, LeaseKeepAliveStream, LeaseKeeper, PutOptions};
 use etcd_client::{Txn, TxnOp};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
@@ -46,25 +48,29 @@ impl Etcd {
         for number in 0..count {
             let place = number * options.threads + worker;
             let server = options.endpoints[place % options.endpoints.len()];
-            // The library's own error for this does not say why.
-            std::net::TcpStream::connect_timeout(&server, Duration::from_secs(5))
-                .map_err(|error| format!("cannot reach etcd at {server}: {error}"))?;
-            let limits = ConnectOptions::new().with_connect_timeout(Duration::from_secs(5));
-            let client = runtime.block_on(async {
-                let opened = Client::connect([format!("http://{server}")], Some(limits));
-                let mut client = opened.await?;
-                // The library connects at the first call.
-                let call = client.get("quoin-bench", Some(GetOptions::new().with_count_only()));
-                match tokio::time::timeout(Duration::from_secs(5), call).await {
-                    Ok(answer) => answer.map(|_| client),
-                    Err(_) => Err(Error::Internal("no answer".into())),
-                }
-            });
-            clients
-                .push(client.map_err(|error| format!("cannot reach etcd at {server}: {error}"))?);
+            clients.push(open(&runtime, server)?);
         }
         Ok(Etcd { runtime, clients })
     }
+}
+
+/// Opens one connection.
+pub fn open(runtime: &Runtime, server: SocketAddr) -> Result<Client, String> {
+    // The library's own error for this does not say why.
+    std::net::TcpStream::connect_timeout(&server, Duration::from_secs(5))
+        .map_err(|error| format!("cannot reach etcd at {server}: {error}"))?;
+    let limits = ConnectOptions::new().with_connect_timeout(Duration::from_secs(5));
+    let client = runtime.block_on(async {
+        let opened = Client::connect([format!("http://{server}")], Some(limits));
+        let mut client = opened.await?;
+        // The library connects at the first call.
+        let call = client.get("quoin-bench", Some(GetOptions::new().with_count_only()));
+        match tokio::time::timeout(Duration::from_secs(5), call).await {
+            Ok(answer) => answer.map(|_| client),
+            Err(_) => Err(Error::Internal("no answer".into())),
+        }
+    });
+    client.map_err(|error| format!("cannot reach etcd at {server}: {error}"))
 }
 
 /// What the tasks of a phase share; they run on one thread.
@@ -95,8 +101,8 @@ impl Shared {
 impl Worker for Etcd {
     fn run(&mut self, task: Task, phase: Phase) -> Result<(), String> {
         let depth = match phase {
-            Phase::Load => task.options.in_flight,
-            Phase::Preload => 1,
+            Phase::Load | Phase::Leases => task.options.in_flight,
+            Phase::Keys => 1,
         };
         let timeout = task.options.timeout.as_nanos() as u64;
         let heard = task.now();
@@ -112,11 +118,11 @@ impl Worker for Etcd {
         let local = LocalSet::new();
         for client in &self.clients {
             for _ in 0..depth {
-                let (kv, shared, turn) = (client.kv_client(), shared.clone(), turn.clone());
+                let (caller, shared, turn) = (Caller::new(client), shared.clone(), turn.clone());
                 local.spawn_local(async move {
                     match phase {
-                        Phase::Load => requests(kv, &shared, &turn).await,
-                        Phase::Preload => load_keys(kv, &shared).await,
+                        Phase::Load | Phase::Leases => requests(caller, &shared, &turn).await,
+                        Phase::Keys => load_keys(caller.kv, &shared).await,
                     }
                     shared.borrow_mut().running -= 1;
                 });
@@ -158,9 +164,9 @@ fn watch(shared: &RefCell<Shared>, timeout: u64) -> bool {
 }
 
 /// One request after the other.
-async fn requests(mut kv: KvClient, shared: &RefCell<Shared>, turn: &Mutex<()>) {
+async fn requests(mut caller: Caller, shared: &RefCell<Shared>, turn: &Mutex<()>) {
     while let Some((start, call)) = next_call(shared, turn).await {
-        let outcome = call.run(&mut kv).await;
+        let outcome = call.run(&mut caller).await;
         shared.borrow_mut().done(&[start], outcome);
     }
 }
@@ -174,7 +180,7 @@ async fn next_call(shared: &RefCell<Shared>, turn: &Mutex<()>) -> Option<(u64, C
             let now = shared.task.now();
             if let Some(start) = shared.task.pace.take(now) {
                 shared.in_flight += 1;
-                return Some((start, Call::new(shared.task.generator.next())));
+                return Some((start, Call::new(shared.task.generator.next(start))));
             }
             if shared.task.pace.over(now) {
                 return None;
@@ -197,11 +203,11 @@ async fn load_keys(mut kv: KvClient, shared: &RefCell<Shared>) {
                 let Some(start) = shared.task.pace.take(now) else {
                     break;
                 };
-                let Op::Put { key, value } = shared.task.generator.next() else {
+                let Op::Put { key, value, lease } = shared.task.generator.next(start) else {
                     break;
                 };
                 bytes += key.len() + value.len();
-                puts.push(TxnOp::put(key, value, None));
+                puts.push(TxnOp::put(key, value, leased(lease)));
                 starts.push(start);
             }
             shared.in_flight += starts.len() as u64;
@@ -216,9 +222,52 @@ async fn load_keys(mut kv: KvClient, shared: &RefCell<Shared>) {
     }
 }
 
+/// Where a task sends its requests.
+struct Caller {
+    kv: KvClient,
+    leases: LeaseClient,
+    /// The stream on which it renews a lease: always the same one, for the library's streams
+    /// know one lease each, and to open one costs more than a renewal.
+    renewals: Option<(LeaseKeeper, LeaseKeepAliveStream)>,
+}
+
+impl Caller {
+    fn new(client: &Client) -> Caller {
+        Caller {
+            kv: client.kv_client(),
+            leases: client.lease_client(),
+            renewals: None,
+        }
+    }
+
+    /// Renews a lease: that one if it is the first, that one again otherwise.
+    async fn renew(&mut self, id: i64) -> Result<(), Failure> {
+        let Some((keeper, stream)) = &mut self.renewals else {
+            // The answer to the first renewal has come when the stream is there.
+            let opened = self.leases.keep_alive(id).await.map_err(failure)?;
+            self.renewals = Some(opened);
+            return Ok(());
+        };
+        keeper.keep_alive().await.map_err(failure)?;
+        match stream.message().await.map_err(failure)? {
+            Some(kept) if kept.id() != keeper.id() => Err("the answer of another lease".into()),
+            Some(kept) if kept.ttl() > 0 => Ok(()),
+            Some(_) => Err("the lease is gone".into()),
+            None => Err("the stream of renewals ended".into()),
+        }
+    }
+}
+
+fn leased(lease: i64) -> Option<PutOptions> {
+    (lease != 0).then(|| PutOptions::new().with_lease(lease))
+}
+
 /// A request with its own copy of keys and values, as the library wants it.
 enum Call {
-    Put(Vec<u8>, Vec<u8>),
+    Put(Vec<u8>, Vec<u8>, i64),
+    Delete(Vec<u8>),
+    Grant(i64, i64),
+    KeepAlive(i64),
     Get(Vec<u8>, GetOptions),
     Txn(Txn),
 }
@@ -230,7 +279,10 @@ impl Call {
             false => GetOptions::new(),
         };
         match op {
-            Op::Put { key, value } => Call::Put(key.to_vec(), value.to_vec()),
+            Op::Put { key, value, lease } => Call::Put(key.to_vec(), value.to_vec(), lease),
+            Op::Delete { key } => Call::Delete(key.to_vec()),
+            Op::Grant { id, ttl } => Call::Grant(id, ttl),
+            Op::KeepAlive { id } => Call::KeepAlive(id),
             Op::Get { key, serializable } => Call::Get(key.to_vec(), read(serializable)),
             Op::Range {
                 key,
@@ -250,11 +302,21 @@ impl Call {
         }
     }
 
-    async fn run(self, kv: &mut KvClient) -> Result<(), Failure> {
+    async fn run(self, caller: &mut Caller) -> Result<(), Failure> {
+        let kv = &mut caller.kv;
         match self {
-            Call::Put(key, value) => {
-                kv.put(key, value, None).await.map_err(failure)?;
+            Call::Put(key, value, lease) => {
+                kv.put(key, value, leased(lease)).await.map_err(failure)?;
             }
+            Call::Delete(key) => {
+                kv.delete(key, None).await.map_err(failure)?;
+            }
+            Call::Grant(id, ttl) => {
+                let options = LeaseGrantOptions::new().with_id(id);
+                let leases = &mut caller.leases;
+                leases.grant(ttl, Some(options)).await.map_err(failure)?;
+            }
+            Call::KeepAlive(id) => caller.renew(id).await?,
             Call::Get(key, options) => {
                 let answer = kv.get(key, Some(options)).await.map_err(failure)?;
                 if answer.kvs().is_empty() {

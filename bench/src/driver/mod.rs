@@ -47,8 +47,10 @@ impl Task {
 /// A part of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    /// Granting every lease.
+    Leases,
     /// Writing every key once.
-    Preload,
+    Keys,
     /// The load itself.
     Load,
 }

@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 use quoin::api::{
-    Compare, CompareResult, CompareTarget, PutRequest, RangeRequest, Request, RequestOp, TxnRequest,
+    Compare, CompareResult, CompareTarget, DeleteRangeRequest, LeaseGrantRequest,
+    LeaseKeepAliveRequest, PutRequest, RangeRequest, Request, RequestOp, TxnRequest,
 };
 use quoin::wire::{
     self, Decoded, FrameDecoder, HelloStatus, Reply, SERVER_PREAMBLE_BYTES, client_preamble,
@@ -56,7 +57,31 @@ impl Codec for Native {
         // Id 0 means the connection as a whole.
         let id = u64::from(id) + 1;
         match op {
-            Op::Put { key, value } => wire::encode_request(&Request::Put(put(key, value)), id, out),
+            Op::Put { key, value, lease } => {
+                let put = PutRequest {
+                    lease: *lease,
+                    ..put(key, value)
+                };
+                wire::encode_request(&Request::Put(put), id, out)
+            }
+            Op::Delete { key } => {
+                let delete = DeleteRangeRequest {
+                    key,
+                    ..DeleteRangeRequest::default()
+                };
+                wire::encode_request(&Request::DeleteRange(delete), id, out)
+            }
+            Op::Grant { id: lease, ttl } => {
+                let grant = LeaseGrantRequest {
+                    ttl: *ttl,
+                    id: *lease,
+                };
+                wire::encode_request(&Request::LeaseGrant(grant), id, out)
+            }
+            Op::KeepAlive { id: lease } => {
+                let keep = LeaseKeepAliveRequest { id: *lease };
+                wire::encode_request(&Request::LeaseKeepAlive(keep), id, out)
+            }
             Op::Get { key, serializable } => {
                 let range = RangeRequest {
                     serializable: *serializable,
@@ -115,6 +140,7 @@ impl Codec for Native {
                 }
                 Reply::Refused(refusal) => Err(refusal.message.to_string().into()),
                 Reply::Range { kvs, .. } if kvs.is_empty() => Err("key not found".into()),
+                Reply::LeaseKeepAlive(kept) if kept.ttl <= 0 => Err("the lease is gone".into()),
                 Reply::Txn {
                     succeeded: false, ..
                 } => Err("the condition did not hold".into()),
@@ -156,6 +182,7 @@ mod tests {
             Op::Put {
                 key: b"k",
                 value: b"v",
+                lease: 0,
             },
             Op::Get {
                 key: b"k",

@@ -19,7 +19,7 @@ impl Codec for Resp {
 
     fn encode(&mut self, id: u32, op: &Op<'_>, out: &mut Vec<u8>) -> Result<(), String> {
         match op {
-            Op::Put { key, value } => {
+            Op::Put { key, value, .. } => {
                 out.extend_from_slice(b"*3\r\n$3\r\nSET\r\n");
                 bulk(key, out);
                 bulk(value, out);
@@ -28,7 +28,7 @@ impl Codec for Resp {
                 out.extend_from_slice(b"*2\r\n$3\r\nGET\r\n");
                 bulk(key, out);
             }
-            Op::Range { .. } | Op::Txn { .. } => {
+            _ => {
                 return Err("Redis has no such request".into());
             }
         }
@@ -122,6 +122,7 @@ mod tests {
             &Op::Put {
                 key: b"k",
                 value: b"0123456789",
+                lease: 0,
             },
             &mut out,
         )

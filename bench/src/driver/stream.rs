@@ -260,7 +260,7 @@ impl<C: Codec> Worker for Stream<C> {
         sharpen_timers();
         let depth = match phase {
             Phase::Load => task.options.in_flight,
-            Phase::Preload => task.options.in_flight.max(PRELOAD_IN_FLIGHT),
+            Phase::Keys | Phase::Leases => task.options.in_flight.max(PRELOAD_IN_FLIGHT),
         };
         for connection in &mut self.connections {
             connection.reset(depth.min(connection.codec.in_flight_max()));
@@ -360,7 +360,7 @@ impl<C: Codec> Phased<'_, C> {
                 break;
             };
             connection.started[slot as usize] = start;
-            let op = self.task.generator.next();
+            let op = self.task.generator.next(start);
             connection.codec.encode(slot, &op, &mut connection.out)?;
             self.in_flight += 1;
             if !connection.dirty {

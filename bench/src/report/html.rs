@@ -55,7 +55,8 @@ fn cards(outcome: &Outcome, page: &mut String) {
             escape(&value)
         );
     };
-    card("requests per second", grouped(outcome.throughput), "");
+    let rate = format!("{} per second", outcome.noun);
+    card(&rate, grouped(outcome.throughput), "");
     for (percentile, name) in [
         (50.0, "median"),
         (99.0, "p99"),
@@ -91,7 +92,7 @@ fn throughput(outcome: &Outcome) -> Chart {
     let (x_ticks, x_range) = seconds_axis(outcome);
     Chart {
         id: "throughput",
-        title: "Throughput over time, requests per second",
+        title: "Throughput over time, per second",
         series: vec![Series {
             name: "throughput",
             colour: 1,
@@ -209,7 +210,7 @@ fn percentiles(outcome: &Outcome) -> Chart {
         series,
         x_ticks,
         x_range: (0.0, most),
-        x_label: "share of requests at least as fast",
+        x_label: "share that was at least as fast",
         y_ticks,
         y_range,
         y_log: true,
@@ -238,8 +239,8 @@ fn tables(outcome: &Outcome, page: &mut String) {
         row(page, &name, &time(*latency));
     }
     row(page, "mean", &time(outcome.mean as u64));
-    page.push_str("</table><table><caption>Requests</caption>");
-    row(page, "answered", &grouped(outcome.good as f64));
+    page.push_str("</table><table><caption>Counts</caption>");
+    row(page, outcome.noun, &grouped(outcome.good as f64));
     row(page, "measured", &format!("{:.1} s", outcome.seconds));
     if outcome.rate.is_some() {
         row(page, "due but not sent", &grouped(outcome.unsent as f64));
@@ -247,6 +248,9 @@ fn tables(outcome: &Outcome, page: &mut String) {
     row(page, "failed", &grouped(outcome.failed() as f64));
     for (failure, count) in &outcome.errors {
         row(page, failure, &grouped(*count as f64));
+    }
+    for (name, value) in &outcome.beside {
+        row(page, &format!("beside: {name}"), value);
     }
     page.push_str("</table><table><caption>Settings</caption>");
     for (name, value) in &outcome.settings {

@@ -41,8 +41,15 @@ pub fn render(outcome: &Outcome) -> Value {
             })
         })
         .collect();
+    let beside: Map<String, Value> = outcome
+        .beside
+        .iter()
+        .map(|(name, value)| (name.replace(' ', "_"), json!(value)))
+        .collect();
     json!({
         "settings": settings,
+        "counted": outcome.noun,
+        "beside": beside,
         "started": outcome.started(),
         "seconds": outcome.seconds,
         "good": outcome.good,
@@ -65,6 +72,8 @@ mod tests {
         let back: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(back["throughput"], 2000.0);
         assert_eq!(back["failed"], 4);
+        assert_eq!(back["counted"], "requests");
+        assert_eq!(back["beside"]["writes"], "17 <of> them");
         assert_eq!(back["errors"]["key \"a\" <not> found"], 1);
         assert_eq!(back["settings"]["target"], "<b>&\"quoin\"");
         assert!(back["latency_us"]["p99.9"].as_f64().unwrap() > 9_900.0);

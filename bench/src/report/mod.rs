@@ -24,6 +24,10 @@ pub const PERCENTILES: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 100.0];
 pub struct Outcome {
     /// What was run: names and values, in the order they are shown.
     pub settings: Vec<(&'static str, String)>,
+    /// What is counted: requests, or events.
+    pub noun: &'static str,
+    /// Other figures of the run: names and values.
+    pub beside: Vec<(&'static str, String)>,
     /// When it began; the times of `trace` count from here.
     pub began: SystemTime,
     /// When each answer came and how long it took, in nanoseconds, if that was asked for.
@@ -82,6 +86,8 @@ impl Outcome {
         };
         Outcome {
             settings: settings(options),
+            noun: "requests",
+            beside: Vec::new(),
             began,
             trace: std::mem::take(&mut totals.trace),
             seconds,
@@ -174,9 +180,16 @@ fn settings(options: &Options) -> Vec<(&'static str, String)> {
         crate::options::Workload::Mixed { reads } => {
             list.push(("share of reads", format!("{:.1} %", reads * 100.0)));
         }
+        workload if workload.leases() => {
+            list.push(("leases", options.leases.count.to_string()));
+            list.push(("seconds to live", options.leases.ttl.to_string()));
+        }
         _ => {}
     }
-    if options.workload != crate::options::Workload::Put {
+    if !matches!(
+        options.workload,
+        crate::options::Workload::Put | crate::options::Workload::KeepAlive
+    ) {
         let consistency = if options.serializable {
             "serializable"
         } else {
@@ -234,6 +247,8 @@ pub mod tests {
                 ("workload", "put".into()),
                 ("target", "<b>&\"quoin\"".into()),
             ],
+            noun: "requests",
+            beside: vec![("writes", "17 <of> them".into())],
             began: SystemTime::UNIX_EPOCH,
             trace: Vec::new(),
             seconds: 5.0,

@@ -36,9 +36,10 @@ pub fn render(outcome: &Outcome) -> String {
     );
     let _ = writeln!(
         text,
-        "  throughput {:>12}/s   {} requests in {:.1} s",
+        "  throughput {:>12}/s   {} {} in {:.1} s",
         grouped(outcome.throughput),
         grouped(outcome.good as f64),
+        outcome.noun,
         outcome.seconds
     );
     for (percentile, latency) in &outcome.percentiles {
@@ -63,6 +64,9 @@ pub fn render(outcome: &Outcome) -> String {
     for (failure, count) in &outcome.errors {
         let _ = writeln!(text, "    {:>10}  {failure}", grouped(*count as f64));
     }
+    for (name, value) in &outcome.beside {
+        let _ = writeln!(text, "  {name:<10} {value:>12}");
+    }
     text
 }
 
@@ -82,6 +86,7 @@ mod tests {
             "failed",
             "timed out",
             "behind",
+            "17 <of> them",
         ] {
             assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
         }
