@@ -124,6 +124,16 @@ impl Front {
         Some(ConnectionId::new(slot, generation))
     }
 
+    /// Takes a new connection that speaks HTTP/1.1 and nothing else; `None` if there are too many.
+    pub fn connect_http(&mut self, now_ns: u64) -> Option<ConnectionId> {
+        let id = self.connect(now_ns)?;
+        if let Some(connection) = find(&mut self.connections, id) {
+            connection.calls = Some(Box::default());
+            connection.phase = Phase::Http(HttpVersion::One);
+        }
+        Some(id)
+    }
+
     /// Forgets a connection. Its writes go on; their answers find nobody.
     pub fn disconnect(&mut self, id: ConnectionId) {
         if self.get(id).is_some() {

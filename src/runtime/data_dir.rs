@@ -124,6 +124,18 @@ impl DataDir {
     /// Makes or checks the directory and takes its lock. Nothing in a directory that is not
     /// quoin's is touched.
     pub fn open(path: &Path) -> Result<DataDir, StartError> {
+        DataDir::open_with(path, check_contents)
+    }
+
+    /// The same for a directory that holds the log alone.
+    pub fn open_for_log(path: &Path) -> Result<DataDir, StartError> {
+        DataDir::open_with(path, check_log_alone)
+    }
+
+    fn open_with(
+        path: &Path,
+        check_contents: fn(&Path) -> Result<Vec<String>, StartError>,
+    ) -> Result<DataDir, StartError> {
         let failed = |error: io::Error| StartError::DataDir {
             path: path.to_owned(),
             error,
@@ -232,8 +244,9 @@ fn check_access(path: &Path, directory: &File, new: bool) -> Result<(), StartErr
     fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)
 }
 
-/// The names in the directory; refuses one whose contents are not quoin's.
-fn check_contents(path: &Path) -> Result<Vec<String>, StartError> {
+/// The names in the directory, without what a file system or a crash of the very first start may
+/// leave behind.
+fn names_in(path: &Path) -> Result<Vec<String>, StartError> {
     let failed = |error: io::Error| StartError::DataDir {
         path: path.to_owned(),
         error,
@@ -244,8 +257,26 @@ fn check_contents(path: &Path) -> Result<Vec<String>, StartError> {
         names.push(entry.file_name().to_string_lossy().into_owned());
     }
     names.sort_unstable();
-    // What a file system or a crash of the very first start may leave behind.
     names.retain(|name| name != "lost+found" && !name.ends_with(".tmp"));
+    Ok(names)
+}
+
+/// The names in a directory for the log; refuses one that holds anything else. Whose log it is,
+/// its segments say.
+fn check_log_alone(path: &Path) -> Result<Vec<String>, StartError> {
+    let names = names_in(path)?;
+    match names.iter().find(|name| !name.starts_with(LOG_PREFIX)) {
+        None => Ok(names),
+        Some(other) => Err(StartError::Foreign {
+            path: path.to_owned(),
+            what: format!("--wal-dir is for the log alone, and '{other}' is there"),
+        }),
+    }
+}
+
+/// The names in the directory; refuses one whose contents are not quoin's.
+fn check_contents(path: &Path) -> Result<Vec<String>, StartError> {
+    let names = names_in(path)?;
     let foreign = |what: String| StartError::Foreign {
         path: path.to_owned(),
         what,

@@ -12,6 +12,7 @@ use crate::etcd::{Code, Method, Status, message};
 use crate::limits;
 use crate::node::front::{Answers, Front, Verdict};
 use crate::runtime::http_io::Io;
+use crate::runtime::listen::Door;
 use crate::runtime::server::VERSION;
 use crate::runtime::socket::Place;
 use crate::runtime::{process, seat::Seat};
@@ -232,7 +233,8 @@ fn refuse(status: &Status) -> Response<Body> {
 async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let query = head.uri.query();
-    Ok(match pages::route(head.method.as_str(), head.uri.path()) {
+    let route = pages::route(head.method.as_str(), head.uri.path());
+    Ok(match offered(&desk.place, route) {
         Route::Call(path) => match call(&desk, path, body).await {
             Ok(body) => say(200, JSON, body),
             Err(status) => refuse(&status),
@@ -256,6 +258,20 @@ async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<B
             response
         }
     })
+}
+
+/// What of a route is served at the door that the client came through.
+fn offered(place: &Place, route: Route) -> Route {
+    let gateway = match route {
+        Route::Call(_) | Route::NoCall | Route::CallWithoutPost => true,
+        Route::Health | Route::Checks(_) | Route::Metrics => return route,
+        Route::Version | Route::Preflight | Route::Nothing | Route::WrongMethod => false,
+    };
+    let is_off = gateway && !place.seat.access.gateway;
+    match place.door == Door::Metrics || is_off {
+        true => Route::Nothing,
+        false => route,
+    }
 }
 
 /// A call through the gateway.

@@ -105,7 +105,7 @@ impl Session {
         let io = Io::new(stream, early);
         let mut builder = Builder::new();
         builder
-            .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
+            .max_concurrent_streams(place.seat.access.streams_max)
             .max_header_list_size(limits::HEADER_BYTES_MAX)
             .initial_window_size(limits::STREAM_WINDOW_BYTES)
             .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)

@@ -5,10 +5,11 @@
 //! front accepts and deals the connections out in turn, which spreads a few dozen of them more
 //! evenly than the kernel's hashing would.
 
-use crate::runtime::flags::Url;
+use crate::runtime::flags::{Config, Url};
 use crate::runtime::os;
 use crate::runtime::seat::Seat;
 use crate::runtime::startup::StartError;
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{FromRawFd, IntoRawFd};
@@ -26,19 +27,75 @@ const KEEP_ALIVE_EVERY: i32 = 15;
 /// See [`KEEP_ALIVE_AFTER`].
 const KEEP_ALIVE_TRIES: i32 = 4;
 
-/// Opens a socket for each URL.
-pub fn open(urls: &[Url]) -> Result<Vec<TcpListener>, StartError> {
-    urls.iter()
-        .map(|url| {
-            open_one(url).map_err(|error| StartError::Listen {
-                url: url.to_string(),
-                error,
-            })
-        })
-        .collect()
+/// Through which door a client comes: what it may speak there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Everything.
+    Clients,
+    /// Everything but HTTP/1.1, which has a door of its own.
+    Calls,
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/1.1, and of that metrics and health alone.
+    Metrics,
 }
 
-fn open_one(url: &Url) -> io::Result<TcpListener> {
+impl Door {
+    /// HTTP/1.1 is all that is spoken there.
+    pub fn is_http_only(self) -> bool {
+        matches!(self, Door::Http | Door::Metrics)
+    }
+
+    /// What is served there, for the log.
+    fn what(self) -> &'static str {
+        match self {
+            Door::Clients | Door::Calls => "client requests",
+            Door::Http => "client requests over HTTP/1.1",
+            Door::Metrics => "metrics and health",
+        }
+    }
+}
+
+/// A socket that is listened on.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    door: Door,
+}
+
+/// Opens a socket for each URL of the settings.
+pub fn open(config: &Config) -> Result<Vec<Listener>, StartError> {
+    let (clients, http) = match config.listen_http.is_empty() {
+        true => (Door::Clients, &[][..]),
+        false => (Door::Calls, &config.listen_http[..]),
+    };
+    let mut listeners = Vec::new();
+    for (door, urls) in [
+        (clients, &config.listen_client[..]),
+        (Door::Http, http),
+        (Door::Metrics, &config.listen_metrics),
+    ] {
+        for url in urls {
+            let socket = open_one(url, config.reuse_port).map_err(|error| StartError::Listen {
+                url: url.to_string(),
+                error,
+            })?;
+            listeners.push(Listener { socket, door });
+        }
+    }
+    Ok(listeners)
+}
+
+/// Tells where clients may come from now on.
+pub fn announce(listeners: &[Listener]) {
+    for Listener { socket, door } in listeners {
+        if let Ok(address) = socket.local_addr() {
+            crate::log_info!("ready to serve {} on {address}", door.what());
+        }
+    }
+}
+
+fn open_one(url: &Url, reuse_port: bool) -> io::Result<TcpListener> {
     let host = url.host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = (host, url.port).to_socket_addrs()?.collect();
     // As etcd does for names: the IPv4 address if there is one.
@@ -47,7 +104,7 @@ fn open_one(url: &Url) -> io::Result<TcpListener> {
         .find(|address| address.is_ipv4())
         .or(addresses.first())
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))?;
-    let listener = bind(*address)?;
+    let listener = bind(*address, reuse_port)?;
     os::widen_backlog(&listener, BACKLOG)?;
     // Accepted sockets inherit it. A watch may be silent for ever: only this tells one whose
     // client has vanished from one that has nothing to hear.
@@ -65,10 +122,14 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Binds, with patience for a predecessor that was killed: the kernel takes its io_uring rings
 /// apart, and closes the sockets they still hold, only after the process has been reaped.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let begin = Instant::now();
     loop {
-        match TcpListener::bind(address) {
+        let bound = match reuse_port {
+            true => bind_shared(address),
+            false => TcpListener::bind(address),
+        };
+        match bound {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && begin.elapsed() < LINGER => {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -77,9 +138,24 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
+/// Binds a port that other processes may bind, too.
+fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
 /// Accepts connections until the task is dropped.
-pub fn accept(seat: &Rc<Seat>, listener: TcpListener) -> glommio::Task<()> {
+pub fn accept(seat: &Rc<Seat>, listener: Listener) -> glommio::Task<()> {
     let seat = Rc::clone(seat);
+    let Listener {
+        socket: listener,
+        door,
+    } = listener;
     glommio::spawn_local(async move {
         // SAFETY: the descriptor is a listening socket, and its ownership passes on here.
         let listener = unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) };
@@ -87,7 +163,7 @@ pub fn accept(seat: &Rc<Seat>, listener: TcpListener) -> glommio::Task<()> {
         loop {
             match listener.shared_accept().await {
                 Ok(stream) => {
-                    seat.place_connection(next, stream);
+                    seat.place_connection(next, stream, door);
                     next = (next + 1) % seat.fronts().max(1);
                 }
                 Err(error) => {

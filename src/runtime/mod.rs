@@ -29,6 +29,8 @@ mod process;
 
 pub mod listen;
 
+pub mod access;
+
 pub mod log_thread;
 
 pub mod checkpoint_thread;
@@ -38,5 +40,9 @@ pub mod queue;
 pub mod clock;
 
 pub mod logger;
+
+pub mod notify;
+
+pub mod version;
 
 pub mod os;

@@ -10,8 +10,10 @@
 use crate::limits;
 use crate::node::front::{ConnectionId, Front, Notice, Watching};
 use crate::node::messages::{FrontId, FrontInput, OrderInput, OrderOutput};
+use crate::runtime::access::Access;
 use crate::runtime::checkpoint_thread::CheckpointWork;
 use crate::runtime::clock::Clock;
+use crate::runtime::listen::{Door, Listener};
 use crate::runtime::log_thread::LogWork;
 use crate::runtime::logger;
 use crate::runtime::queue::{Receiver, Sender};
@@ -34,9 +36,9 @@ pub enum SeatInput {
     /// Time has passed: see [`Seat::tick`].
     Tick,
     /// Take connections from these, and share them out among the fronts.
-    Listen(Vec<std::net::TcpListener>),
+    Listen(Vec<Listener>),
     /// A client has connected, and it is this front's turn.
-    Connection(AcceptedTcpStream),
+    Connection(AcceptedTcpStream, Door),
     /// The front serves nothing new from now on, and says when it is quiet.
     Stop,
 }
@@ -107,6 +109,8 @@ pub struct Seat {
     pub clock: Clock,
     /// The tree's file, whose size is looked at.
     file: Arc<dyn PageFile>,
+    /// What HTTP clients may ask.
+    pub access: Arc<Access>,
     signal: Signal,
     /// The tasks of the connections, by slot.
     sockets: RefCell<Vec<Option<Waker>>>,
@@ -132,6 +136,7 @@ impl Seat {
         links: Links,
         clock: Clock,
         file: Arc<dyn PageFile>,
+        access: Arc<Access>,
     ) -> Seat {
         let seat = Seat {
             front_id: front.as_ref().map(|(id, _)| *id),
@@ -140,6 +145,7 @@ impl Seat {
             links,
             clock,
             file,
+            access,
             signal: Signal::default(),
             sockets: RefCell::new(Vec::new()),
             scratch: RefCell::new(vec![0; limits::READ_BYTES_PER_TURN]),
@@ -201,11 +207,13 @@ impl Seat {
     }
 
     /// Gives a new connection to one of the fronts.
-    pub fn place_connection(self: &Rc<Seat>, front: usize, stream: AcceptedTcpStream) {
+    pub fn place_connection(self: &Rc<Seat>, front: usize, stream: AcceptedTcpStream, door: Door) {
         let own = self.front_id.map(|id| usize::from(id.0));
         match self.links.fronts.get(front) {
-            Some(other) if own != Some(front) => other.answer(SeatInput::Connection(stream)),
-            _ => super::socket::open(self, stream),
+            Some(other) if own != Some(front) => {
+                other.answer(SeatInput::Connection(stream, door));
+            }
+            _ => super::socket::open(self, stream, door),
         }
     }
 
@@ -252,7 +260,7 @@ impl Seat {
             SeatInput::Order(input) => self.step_order(input, now_ns),
             SeatInput::Front(input) => self.step_front(input, now_ns),
             SeatInput::Tick => self.tick_due.set(true),
-            SeatInput::Connection(stream) => super::socket::open(self, stream),
+            SeatInput::Connection(stream, door) => super::socket::open(self, stream, door),
             SeatInput::Listen(listeners) => {
                 let mut accepting = self.accepting.borrow_mut();
                 for listener in listeners {

@@ -8,16 +8,18 @@ use crate::limits;
 use crate::node::front::{Front, FrontConfig};
 use crate::node::messages::{FrontId, LogEntry, OrderInput};
 use crate::node::order::{Order, OrderConfig, RecoveredLog};
+use crate::runtime::access::Access;
 use crate::runtime::checkpoint_thread::CheckpointThread;
 use crate::runtime::clock::Clock;
 use crate::runtime::data_dir::{self, DataDir, Identity};
 use crate::runtime::flags::{Config, Url};
+use crate::runtime::listen::{self, Listener};
 use crate::runtime::log_thread::{self, LogThread};
 use crate::runtime::placement::{Place, Placement};
 use crate::runtime::queue::{self, Receiver, Sender};
 use crate::runtime::seat::{Event, Links, Seat, SeatInput};
 use crate::runtime::startup::{self, StartError};
-use crate::runtime::{ids, listen, logger, os};
+use crate::runtime::{ids, logger, notify, os};
 use glommio::LocalExecutorBuilder;
 use quoin_storage::disk::{Disk, RealDisk};
 use quoin_storage::log::{LogOptions, LogWriter, Recovered};
@@ -25,7 +27,6 @@ use quoin_storage::tree::{self, Shared, TreeOptions};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, Read as _};
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -41,18 +42,35 @@ const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 pub fn serve(config: &Config) -> Result<(), StartError> {
     let clock = Clock::start();
     crate::log_info!("quoin {VERSION} starts as '{}'", config.name);
-    for name in &config.moot {
-        crate::log_info!("--{name} asks for nothing here: quoin has nothing that it would set");
+    for notice in &config.notices {
+        logger::log(
+            notice.level,
+            concat!(file!(), ":", line!()),
+            format_args!("{}", notice.text),
+        );
     }
     let placement = place(config)?;
     // Each executor has three rings; the log thread has one.
     startup::check_machine(placement.places.len() + 1)?;
     let dir = DataDir::open(&config.data_dir)?;
-    let listeners = listen::open(&config.listen_client)?;
+    let log_dir = match &config.wal_dir {
+        Some(path) => Some(DataDir::open_for_log(path)?),
+        None => None,
+    };
+    let listeners = listen::open(config)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open_existing(dir.path())?);
     startup::warn_of_little_space(disk.free_bytes()?);
+    let log_disk: Arc<dyn Disk> = match &log_dir {
+        Some(dir) => Arc::new(RealDisk::open_existing(dir.path())?),
+        None => Arc::clone(&disk),
+    };
+    startup::warn_of_little_space(log_disk.free_bytes()?);
+    if config.joins && dir.identity(&*disk)?.is_none() {
+        return Err(StartError::NoMember(dir.path().to_owned()));
+    }
     let identity = dir.begin_run(&*disk, newcomer(config))?;
-    let node = Node::open(config, &dir, disk, identity, clock, placement.fronts())?;
+    let disks = (disk, log_disk);
+    let node = Node::open(config, &dir, disks, identity, clock, placement.fronts())?;
     let running = Running::start(node, &placement, clock)?;
     running.serve(listeners)
 }
@@ -113,6 +131,7 @@ struct Node {
     log: LogWriter,
     shared: Shared,
     front: FrontConfig,
+    access: Arc<Access>,
 }
 
 impl Node {
@@ -120,7 +139,7 @@ impl Node {
     fn open(
         config: &Config,
         dir: &DataDir,
-        disk: Arc<dyn Disk>,
+        (disk, log_disk): (Arc<dyn Disk>, Arc<dyn Disk>),
         identity: Identity,
         clock: Clock,
         fronts: usize,
@@ -128,7 +147,7 @@ impl Node {
         let started = Instant::now();
         let seed = seed_of_chance()?;
         let options = LogOptions::new(identity.log_id, seed);
-        let (log, recovered) = LogWriter::open(Arc::clone(&disk), options)?;
+        let (log, recovered) = LogWriter::open(log_disk, options)?;
         let options = TreeOptions {
             young_bytes_max: limits::YOUNG_BYTES_MAX,
             spare_bytes: limits::TREE_SPARE_BYTES,
@@ -180,6 +199,7 @@ impl Node {
                 version: VERSION,
                 member: Arc::new(member(config, &identity)),
             },
+            access: Arc::new(Access::new(config)),
         })
     }
 }
@@ -303,6 +323,7 @@ impl Running {
                     None
                 },
                 shared: node.shared.clone(),
+                access: Arc::clone(&node.access),
                 inbox,
                 links,
                 clock,
@@ -317,7 +338,7 @@ impl Running {
     }
 
     /// Waits until the node leads, serves, and stops when asked to.
-    fn serve(self, listeners: Vec<TcpListener>) -> Result<(), StartError> {
+    fn serve(self, listeners: Vec<Listener>) -> Result<(), StartError> {
         let mut listeners = Some(listeners);
         let mut arrived = Vec::new();
         loop {
@@ -326,12 +347,14 @@ impl Running {
                 match event {
                     Event::Ready => {
                         if let Some(listeners) = listeners.take() {
-                            announce(&listeners);
+                            listen::announce(&listeners);
                             self.fronts[0].answer(SeatInput::Listen(listeners));
+                            notify::tell(notify::READY);
                         }
                     }
                     Event::Signal(signal) => {
                         crate::log_info!("signal {signal}: stopping");
+                        notify::tell(notify::STOPPING);
                         self.stop();
                         return Ok(());
                     }
@@ -404,14 +427,6 @@ fn beat(seats: &[Sender<SeatInput>]) {
     }
 }
 
-fn announce(listeners: &[TcpListener]) {
-    for listener in listeners {
-        if let Ok(address) = listener.local_addr() {
-            crate::log_info!("ready to serve client requests on {address}");
-        }
-    }
-}
-
 fn sender_of(
     placement: &Placement,
     inboxes: &[(Sender<SeatInput>, Receiver<SeatInput>)],
@@ -466,6 +481,7 @@ struct SeatParts {
     front: Option<FrontConfig>,
     order: Option<NodeOrder>,
     shared: Shared,
+    access: Arc<Access>,
     inbox: Receiver<SeatInput>,
     links: Links,
     clock: Clock,
@@ -514,6 +530,7 @@ async fn run_seat(parts: SeatParts) {
         parts.links,
         parts.clock,
         file,
+        parts.access,
     ));
     for number in 1..=limits::GUARD_TIMERS {
         glommio::spawn_local(guard(number)).detach();

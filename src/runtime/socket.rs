@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::node::front::{ConnectionId, Front, HttpVersion, Verdict};
+use crate::runtime::listen::Door;
 use crate::runtime::seat::Seat;
 use crate::runtime::{http1, http2};
 use futures_io::{AsyncRead as _, AsyncWrite as _};
@@ -14,14 +15,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// Starts serving a connection.
-pub fn open(seat: &Rc<Seat>, accepted: AcceptedTcpStream) {
+pub fn open(seat: &Rc<Seat>, accepted: AcceptedTcpStream, door: Door) {
     let stream = accepted.bind_to_executor();
     let Some(front) = &seat.front else {
         return;
     };
     // Answers are gathered per turn already; a delay would only add to them.
     let _ = stream.set_nodelay(true);
-    let connected = front.borrow_mut().connect(seat.clock.now_ns());
+    let now_ns = seat.clock.now_ns();
+    let connected = match door.is_http_only() {
+        true => front.borrow_mut().connect_http(now_ns),
+        false => front.borrow_mut().connect(now_ns),
+    };
     let Some(id) = connected else {
         crate::log_warn!("a connection was closed: there are too many");
         return;
@@ -30,12 +35,15 @@ pub fn open(seat: &Rc<Seat>, accepted: AcceptedTcpStream) {
         place: Place {
             seat: Rc::clone(seat),
             id,
+            door,
         },
         stream,
         finished: false,
     };
     glommio::spawn_local(async move {
         match poll_fn(|cx| socket.poll(cx)).await {
+            // It is served at another door.
+            Some(HttpVersion::One) if door == Door::Calls => {}
             Some(HttpVersion::One) => http1::serve(socket.place, socket.stream).await,
             Some(HttpVersion::Two) => http2::serve(socket.place, socket.stream).await,
             None => {}
@@ -50,6 +58,8 @@ pub struct Place {
     pub seat: Rc<Seat>,
     /// The connection.
     pub id: ConnectionId,
+    /// The door that its client came through.
+    pub door: Door,
 }
 
 impl Drop for Place {

@@ -32,6 +32,7 @@ pub enum StartError {
         error: io::Error,
     },
     Locked(PathBuf),
+    NoMember(PathBuf),
     NotOwned(PathBuf),
     TooOpen {
         path: PathBuf,
@@ -97,6 +98,7 @@ impl StartError {
             StartError::LockedMemory { .. } => "Too little memory may be locked",
             StartError::DataDir { error, .. } => section_of_io(error),
             StartError::Locked(_) => "The data directory is in use",
+            StartError::NoMember(_) => "The data directory holds no member",
             StartError::NotOwned(_) | StartError::TooOpen { .. } => {
                 "The data directory's permissions"
             }
@@ -151,6 +153,12 @@ impl fmt::Display for StartError {
             StartError::Locked(path) => write!(
                 f,
                 "the data directory {} is in use by another process",
+                path.display()
+            ),
+            StartError::NoMember(path) => write!(
+                f,
+                "--initial-cluster-state is 'existing', and the data directory {} is empty: \
+                 joining a cluster is not served by this version",
                 path.display()
             ),
             StartError::NotOwned(path) => write!(
@@ -283,6 +291,7 @@ mod tests {
                 error: io(io::ErrorKind::PermissionDenied),
             },
             StartError::Locked(path.clone()),
+            StartError::NoMember(path.clone()),
             StartError::NotOwned(path.clone()),
             StartError::TooOpen {
                 path: path.clone(),

@@ -1,6 +1,6 @@
 //! The JSON gateway, health, version and metrics, over HTTP/1.1 as etcd says them.
 
-use super::start;
+use super::{Server, start};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -145,6 +145,57 @@ fn health_version_and_metrics_are_told() {
         let line = metrics.lines().find(|line| line.starts_with(name));
         assert!(line.is_some(), "{name}: {metrics}");
     }
+}
+
+#[test]
+fn metrics_and_http_have_doors_of_their_own_if_asked_for() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let flags = [
+        "--listen-metrics-urls=http://127.0.0.1:0",
+        "--listen-client-http-urls=http://127.0.0.1:0",
+    ];
+    let server = Server::start_with(&dir.path().join("data"), &flags);
+    let http = server.also_serves("over HTTP/1.1 on ");
+    let metrics = server.also_serves("metrics and health on ");
+    let put = |address| ask(address, "POST", "/v3/kv/put", r#"{"key":"Zm9v"}"#).0;
+    let get = |address, path: &str| ask(address, "GET", path, "").0;
+    assert_eq!((put(http), put(metrics)), (200, 404));
+    for path in ["/metrics", "/health", "/livez", "/readyz"] {
+        assert_eq!((get(http, path), get(metrics, path)), (200, 200), "{path}");
+    }
+    assert_eq!(
+        (get(http, "/version"), get(metrics, "/version")),
+        (200, 404)
+    );
+    // HTTP/1.1 is not served where it was taken away, other protocols are not where it went.
+    let said = |address, bytes: &[u8]| {
+        let mut stream = TcpStream::connect(address).expect("it serves");
+        let limit = Some(Duration::from_secs(20));
+        stream.set_read_timeout(limit).expect("a socket");
+        stream.write_all(bytes).expect("it is read");
+        let mut answer = [0; 64];
+        // It may be closed with what was sent unread.
+        let count = stream.read(&mut answer).unwrap_or(0);
+        answer[..count].to_vec()
+    };
+    assert_eq!(
+        said(server.address, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"),
+        b""
+    );
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    assert!(!said(server.address, preface).is_empty());
+    assert_eq!(said(metrics, preface), b"");
+    assert_eq!(said(http, preface), b"");
+}
+
+#[test]
+fn the_gateway_may_be_switched_off() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let flags = ["--enable-grpc-gateway=false"];
+    let server = Server::start_with(&dir.path().join("data"), &flags);
+    let put = ask(server.address, "POST", "/v3/kv/put", r#"{"key":"Zm9v"}"#);
+    assert_eq!(put, (404, "404 page not found\n".to_owned()));
+    assert_eq!(ask(server.address, "GET", "/health", "").0, 200);
 }
 
 #[test]

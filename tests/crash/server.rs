@@ -56,10 +56,12 @@ impl Server {
 
     /// The same with more flags.
     pub fn start_with(dir: &Path, flags: &[&str]) -> Server {
-        let mut child = command(dir)
-            .args(flags)
-            .spawn()
-            .expect("the server program starts");
+        Server::start_as(command(dir).args(flags))
+    }
+
+    /// The same as a command that leads standard error into a pipe.
+    pub fn start_as(command: &mut Command) -> Server {
+        let mut child = command.spawn().expect("the server program starts");
         let stderr = child.stderr.take().expect("stderr is piped");
         let (sender, lines) = channel();
         thread::spawn(move || {
@@ -75,9 +77,8 @@ impl Server {
             let left = deadline.saturating_duration_since(Instant::now());
             match lines.recv_timeout(left) {
                 Ok(line) => {
-                    let ready = line.split_once("ready to serve client requests on ");
-                    if let Some((_, address)) = ready {
-                        let address = address.trim().parse().expect("an address is logged");
+                    let ready = address_in(&line, "ready to serve client requests on ");
+                    if let Some(address) = ready {
                         return Server {
                             child,
                             lines,
@@ -91,6 +92,17 @@ impl Server {
                     let _ = child.wait();
                     panic!("the server does not serve; it said:\n{}", said.join("\n"));
                 }
+            }
+        }
+    }
+
+    /// Another address that it logs once it serves: what stands behind `what`.
+    pub fn also_serves(&self, what: &str) -> SocketAddr {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.expect("the address is logged");
+            if let Some(address) = address_in(&line, what) {
+                return address;
             }
         }
     }
@@ -140,6 +152,14 @@ impl Server {
             .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
             .expect("the kernel tells RssAnon")
     }
+}
+
+/// The address that stands in a line behind `what`.
+fn address_in(line: &str, what: &str) -> Option<SocketAddr> {
+    let (_, address) = line.split_once(what)?;
+    let over = address.find(|c: char| !c.is_ascii_hexdigit() && !".:[]".contains(c));
+    let address = &address[..over.unwrap_or(address.len())];
+    Some(address.parse().expect("an address is logged"))
 }
 
 impl Drop for Server {

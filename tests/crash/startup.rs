@@ -4,9 +4,12 @@
 use crate::link::Link;
 use crate::server::{Server, command, refused};
 use std::fs::{self, Permissions};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 
 fn folder() -> (TempDir, PathBuf) {
@@ -147,14 +150,130 @@ fn flags_that_cannot_be_followed_are_refused() {
 
 #[test]
 fn the_version_and_the_help_are_told() {
-    for flag in ["--version", "-h"] {
+    for (flag, first) in [("--version", "etcd Version: 3.7."), ("-h", "quoin")] {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_quoin"))
             .arg(flag)
             .output()
             .expect("the program starts");
         assert!(output.status.success());
-        assert!(output.stdout.starts_with(b"quoin"), "{output:?}");
+        assert!(output.stdout.starts_with(first.as_bytes()), "{output:?}");
     }
+}
+
+/// A service manager hears when the server serves, and when it stops.
+#[test]
+fn systemd_is_notified() {
+    let (parent, dir) = folder();
+    let path = parent.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    let patience = Some(Duration::from_secs(30));
+    manager.set_read_timeout(patience).expect("a socket");
+    let heard = || {
+        let mut bytes = [0; 64];
+        let count = manager.recv(&mut bytes).expect("it is told");
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    };
+    let mut command = command(&dir);
+    command.env("NOTIFY_SOCKET", &path);
+    let server = Server::start_as(&mut command);
+    assert_eq!(heard(), "READY=1");
+    assert_eq!(server.terminate().0.code(), Some(0));
+    assert_eq!(heard(), "STOPPING=1");
+}
+
+#[test]
+fn lines_are_json_with_zaps_keys_or_text_and_go_where_they_are_asked_to() {
+    let (parent, dir) = folder();
+    let file = parent.path().join("log");
+    let outputs = format!("--log-outputs=stderr,{}", file.display());
+    let server = Server::start_with(&dir, &["--pre-vote", &outputs]);
+    let (_, said) = server.terminate();
+    let logged = fs::read_to_string(&file).expect("it was made");
+    assert!(said.iter().all(|line| logged.contains(line.as_str())));
+    let moot = logged.lines().find(|line| line.contains("--pre-vote"));
+    assert!(moot.is_some_and(|line| line.contains("asks for nothing here")));
+    for line in logged.lines() {
+        let line = line.strip_prefix("{\"level\":\"info\",\"ts\":\"2");
+        let line = line.expect("the keys of zap");
+        assert!(line.contains("Z\",\"caller\":\"runtime/"), "{line}");
+        assert!(
+            line.contains("\",\"msg\":\"") && line.ends_with("\"}"),
+            "{line}"
+        );
+    }
+    let server = Server::start_with(&dir, &["--log-format=console"]);
+    let (_, said) = server.terminate();
+    assert!(
+        said.iter().all(|line| line.contains("Z info  ")),
+        "{said:?}"
+    );
+    let refusal = refused(command(&dir).args(["--log-outputs", "/nonexistent/log"]));
+    assert!(refusal.1.contains("'/nonexistent/log'"), "{refusal:?}");
+}
+
+#[test]
+fn an_existing_member_goes_on_and_a_missing_one_is_refused() {
+    let (_parent, dir) = folder();
+    let flags = [
+        "--initial-cluster-state=existing",
+        "--initial-cluster=default=http://localhost:2380",
+    ];
+    let refusal = refused(command(&dir).args(flags));
+    assert_refused(refusal, "'existing'", "The data directory holds no member");
+    assert_eq!(fs::read_dir(&dir).expect("it was made").count(), 0);
+    Server::start(&dir).kill();
+    Server::start_with(&dir, &flags).kill();
+}
+
+#[test]
+fn a_configuration_file_sets_everything() {
+    let (parent, dir) = folder();
+    let file = parent.path().join("etcd.conf.yml");
+    let text = format!(
+        "data-dir: {}\nlisten-client-urls: http://127.0.0.1:0\n\
+         listen-metrics-urls: 'http://127.0.0.1:0'\n",
+        dir.display()
+    );
+    fs::write(&file, text).expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quoin"));
+    command
+        .arg("--config-file")
+        .arg(&file)
+        .arg("--name=ignored");
+    let server = Server::start_as(command.stderr(Stdio::piped()));
+    assert!(dir.join("identity").exists());
+    let metrics = server.also_serves("ready to serve metrics and health on ");
+    assert_ne!(metrics, server.address);
+    TcpStream::connect(metrics).expect("it serves");
+    assert_eq!(server.terminate().0.code(), Some(0));
+}
+
+#[test]
+fn the_log_may_have_a_directory_of_its_own() {
+    let (parent, dir) = folder();
+    let log = parent.path().join("log");
+    let flag = format!("--wal-dir={}", log.display());
+    let server = Server::start_with(&dir, &[&flag]);
+    let mut link = Link::open(server.address).expect("it serves");
+    link.put(b"key", b"value").expect("it is served");
+    server.kill();
+    let segments = |dir: &PathBuf| {
+        let entries = fs::read_dir(dir).expect("it is there");
+        let names = entries.map(|entry| entry.expect("it is readable").file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with("log-"))
+            .count()
+    };
+    assert!(segments(&log) > 0 && segments(&dir) == 0);
+    let refusal = refused(&mut command(&dir));
+    assert_eq!(refusal.0, Some(1), "a start without the log: {refusal:?}");
+    let server = Server::start_with(&dir, &[&flag]);
+    let mut link = Link::open(server.address).expect("it serves");
+    assert_eq!(link.all(b"k").expect("it is served").0.len(), 1);
+    drop(server);
+    fs::write(log.join("other"), "").expect("it is ours");
+    let refusal = refused(command(&dir).arg(&flag));
+    assert_refused(refusal, "'other'", "The data directory is not quoin's");
 }
 
 /// The map of the tree file shows a hole in the world where the file was cut: the last message

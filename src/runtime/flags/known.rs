@@ -1,202 +1,456 @@
-//! The flags by name: those served, and those of etcd that are known and refused.
+//! The flags by name: what each takes, and what becomes of it.
 
 #![forbid(unsafe_code)]
 
 use super::FlagError;
 
-/// The flags served, with the text of their help.
-const SERVED: &[(&str, &str, &str)] = &[
-    ("name", "default", "this member's name"),
-    ("data-dir", "${name}.etcd", "the data directory"),
-    (
-        "listen-client-urls",
-        "http://localhost:2379",
-        "where clients connect, separated by commas",
-    ),
-    (
-        "advertise-client-urls",
-        "as listened",
-        "what clients are told to connect to",
-    ),
-    (
-        "listen-peer-urls",
-        "http://localhost:2380",
-        "where peers connect (not opened: a cluster has one member yet)",
-    ),
-    (
-        "initial-advertise-peer-urls",
-        "http://localhost:2380",
-        "what peers are told; the member id follows from it",
-    ),
-    (
-        "initial-cluster",
-        "${name}=${initial-advertise-peer-urls}",
-        "the members to start with",
-    ),
-    ("initial-cluster-state", "new", "only 'new' is served yet"),
-    (
-        "initial-cluster-token",
-        "etcd-cluster",
-        "tells clusters with the same URLs apart",
-    ),
-    (
-        "auto-compaction-mode",
-        "periodic",
-        "what --auto-compaction-retention counts: periodic (time) or revision",
-    ),
-    (
-        "auto-compaction-retention",
-        "0",
-        "how much history to keep: hours or a duration such as 30m, or revisions; 0: all",
-    ),
-    (
-        "quota-backend-bytes",
-        "0",
-        "size at which writes are refused; 0 is 2 GiB, negative is no bound",
-    ),
-    ("max-request-bytes", "1572864", "the largest request"),
-    ("max-txn-ops", "128", "operations in one transaction"),
-    (
-        "snapshot-count",
-        "none",
-        "log entries between checkpoints, at most; bytes and time set them otherwise",
-    ),
-    (
-        "heartbeat-interval",
-        "100",
-        "one Raft tick, in milliseconds",
-    ),
-    (
-        "watch-progress-notify-interval",
-        "10m",
-        "how often a quiet watch that asked for it is told its progress",
-    ),
-    (
-        "election-timeout",
-        "1000",
-        "election time-out, in milliseconds",
-    ),
-    ("log-level", "info", "debug, info, warn or error"),
-    ("cores", "all", "cores to run on, for example 0-3,5"),
-    (
-        "fronts",
-        "by cores",
-        "executors that serve clients; 0 is one executor for everything",
-    ),
-    ("version", "", "print the version"),
-    ("help", "", "print this"),
-];
-
-/// Flags of etcd that promise protection. Accepting one without keeping its promise would leave
-/// data open that its owner believes closed.
-const PROTECTION: &[&str] = &[
-    "auth-token",
-    "auth-token-ttl",
-    "auto-tls",
-    "bcrypt-cost",
-    "cert-file",
-    "cipher-suites",
-    "client-cert-allowed-hostname",
-    "client-cert-auth",
-    "client-cert-file",
-    "client-crl-file",
-    "client-key-file",
-    "corrupt-check-time",
-    "cors",
-    "host-whitelist",
-    "key-file",
-    "memory-mlock",
-    "peer-auto-tls",
-    "peer-cert-allowed-cn",
-    "peer-cert-allowed-hostname",
-    "peer-cert-file",
-    "peer-client-cert-auth",
-    "peer-client-cert-file",
-    "peer-client-key-file",
-    "peer-crl-file",
-    "peer-key-file",
-    "peer-skip-client-san-verification",
-    "peer-trusted-ca-file",
-    "self-signed-cert-validity",
-    "tls-max-version",
-    "tls-min-version",
-    "trusted-ca-file",
-];
-
-/// What a flag takes: a boolean one stands alone, or has its value behind `=`.
+/// What a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Takes {
     /// A value, behind `=` or as the next argument.
     Value,
-    /// None, or one behind `=`.
+    /// A duration; in a configuration file a bare number is one in nanoseconds.
+    Duration,
+    /// Nothing, or `true` or `false` behind `=`.
     Switch,
 }
 
-/// Flags of etcd that ask for nothing here: they tune its storage engine, its peers or its logger,
-/// of which quoin has none or others. They are taken, and the log names them once.
-const MOOT: &[(&str, Takes)] = &[
-    ("backend-batch-interval", Takes::Value),
-    ("backend-batch-limit", Takes::Value),
-    ("backend-bbolt-freelist-type", Takes::Value),
-    ("bootstrap-defrag-threshold-megabytes", Takes::Value),
-    ("compaction-batch-limit", Takes::Value),
-    ("compaction-sleep-interval", Takes::Value),
-    ("downgrade-check-time", Takes::Value),
-    ("initial-election-tick-advance", Takes::Switch),
-    ("logger", Takes::Value),
-    ("max-learners", Takes::Value),
-    ("max-snapshots", Takes::Value),
-    ("max-wals", Takes::Value),
-    ("pre-vote", Takes::Switch),
-    ("raft-read-timeout", Takes::Value),
-    ("raft-write-timeout", Takes::Value),
-    ("snapshot-catchup-entries", Takes::Value),
-    ("strict-reconfig-check", Takes::Switch),
-];
-
-/// What a flag takes that asks for nothing here; `None` for any other.
-pub(super) fn moot(name: &str) -> Option<Takes> {
-    let found = MOOT.iter().find(|(moot, _)| *moot == name);
-    found.map(|(_, takes)| *takes)
+/// What becomes of a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It has etcd's meaning, or is quoin's own.
+    Served,
+    /// It asks for nothing here, and the text says why. The log names it once.
+    Moot(&'static str),
+    /// It asks for something that is not done, and the text says what; the server runs without it
+    /// and warns.
+    Unmet(&'static str),
+    /// It promises something that the server must not run without: the text says what is missing.
+    Refused(&'static str),
 }
 
-/// The names of the flags that are served and take a value.
-pub(super) fn served() -> impl Iterator<Item = &'static str> {
-    let values = SERVED.iter().filter(|(_, default, _)| !default.is_empty());
-    values.map(|(name, ..)| *name)
+/// A flag: its name, what it takes, its default, what becomes of it, and its help.
+#[derive(Debug)]
+pub(super) struct Flag {
+    pub name: &'static str,
+    pub takes: Takes,
+    pub default: &'static str,
+    pub fate: Fate,
+    pub help: &'static str,
 }
 
-/// Other flags of etcd that are known and not served yet.
-const NOT_SERVED: &[&str] = &[
-    "compact-hash-check-time",
-    "config-file",
-    "discovery-endpoints",
-    "discovery-srv",
-    "discovery-srv-name",
-    "discovery-token",
-    "enable-distributed-tracing",
-    "enable-grpc-gateway",
-    "enable-log-rotation",
-    "enable-pprof",
-    "feature-gates",
-    "force-new-cluster",
-    "grpc-keepalive-interval",
-    "grpc-keepalive-min-time",
-    "grpc-keepalive-timeout",
-    "listen-client-http-urls",
-    "listen-metrics-urls",
-    "log-format",
-    "log-outputs",
-    "log-rotation-config-json",
-    "max-concurrent-streams",
-    "metrics",
-    "socket-reuse-address",
-    "socket-reuse-port",
-    "unsafe-no-fsync",
-    "wal-dir",
-    "warning-apply-duration",
-    "warning-unary-request-duration",
+const fn value(name: &'static str, default: &'static str, help: &'static str) -> Flag {
+    Flag {
+        name,
+        takes: Takes::Value,
+        default,
+        fate: Fate::Served,
+        help,
+    }
+}
+
+const fn duration(name: &'static str, default: &'static str, help: &'static str) -> Flag {
+    Flag {
+        takes: Takes::Duration,
+        ..value(name, default, help)
+    }
+}
+
+const fn switch(name: &'static str, default: &'static str, help: &'static str) -> Flag {
+    Flag {
+        takes: Takes::Switch,
+        ..value(name, default, help)
+    }
+}
+
+const fn other(name: &'static str, takes: Takes, default: &'static str, fate: Fate) -> Flag {
+    Flag {
+        takes,
+        fate,
+        ..value(name, default, "")
+    }
+}
+
+const ENGINE: Fate = Fate::Moot("it tunes etcd's storage engine, which is not quoin's");
+const PEERS: Fate = Fate::Moot("it concerns peers, and this cluster has one member");
+const USERS: Fate = Fate::Moot("there are no users yet, so nobody has a password or a token");
+const DISCOVERY: Fate =
+    Fate::Refused("finds other members, and clusters of several are not served by this version");
+const DISCOVERY_DETAIL: Fate = Fate::Moot("nothing is discovered");
+const PROTECTION: Fate = Fate::Refused(
+    "asks for protection that this version does not give; it refuses to start rather than run \
+     without it",
+);
+const TRACING: Fate = Fate::Unmet("traces are not exported");
+
+/// Every flag.
+pub(super) const FLAGS: &[Flag] = &[
+    value("name", "default", "this member's name"),
+    value("data-dir", "${name}.etcd", "the data directory"),
+    value(
+        "wal-dir",
+        "",
+        "a directory of its own for the log, best on a disk of its own",
+    ),
+    value(
+        "config-file",
+        "",
+        "a YAML or JSON file with flags as its keys; all other flags and variables are ignored",
+    ),
+    value(
+        "listen-client-urls",
+        "http://localhost:2379",
+        "where clients connect, separated by commas",
+    ),
+    value(
+        "listen-client-http-urls",
+        "",
+        "where HTTP/1.1 is served instead of on --listen-client-urls",
+    ),
+    value(
+        "advertise-client-urls",
+        "as listened",
+        "what clients are told to connect to",
+    ),
+    value(
+        "listen-peer-urls",
+        "http://localhost:2380",
+        "where peers connect (not opened: a cluster has one member yet)",
+    ),
+    value(
+        "initial-advertise-peer-urls",
+        "http://localhost:2380",
+        "what peers are told; the member id follows from it",
+    ),
+    value(
+        "initial-cluster",
+        "${name}=${initial-advertise-peer-urls}",
+        "the members to start with: this one",
+    ),
+    value(
+        "initial-cluster-state",
+        "new",
+        "'new', or 'existing' for a data directory that holds a member already",
+    ),
+    value(
+        "initial-cluster-token",
+        "etcd-cluster",
+        "tells clusters with the same URLs apart",
+    ),
+    value(
+        "auto-compaction-mode",
+        "periodic",
+        "what --auto-compaction-retention counts: periodic (time) or revision",
+    ),
+    value(
+        "auto-compaction-retention",
+        "0",
+        "how much history to keep: hours or a duration such as 30m, or revisions; 0: all",
+    ),
+    value(
+        "quota-backend-bytes",
+        "0",
+        "size at which writes are refused; 0 is 64 GiB, negative is no bound",
+    ),
+    value("max-request-bytes", "1572864", "the largest request"),
+    value("max-txn-ops", "128", "operations in one transaction"),
+    value(
+        "max-concurrent-streams",
+        "4096",
+        "gRPC streams of one connection; more than 4096 are 4096",
+    ),
+    value(
+        "snapshot-count",
+        "none",
+        "log entries between checkpoints, at most; bytes and time set them otherwise",
+    ),
+    value(
+        "heartbeat-interval",
+        "100",
+        "one Raft tick, in milliseconds",
+    ),
+    value(
+        "election-timeout",
+        "1000",
+        "election time-out, in milliseconds",
+    ),
+    duration(
+        "watch-progress-notify-interval",
+        "10m",
+        "how often a quiet watch that asked for it is told its progress",
+    ),
+    switch(
+        "enable-grpc-gateway",
+        "true",
+        "serve etcd's API as JSON under /v3/",
+    ),
+    switch(
+        "socket-reuse-port",
+        "false",
+        "share the ports with other processes (SO_REUSEPORT)",
+    ),
+    value(
+        "feature-gates",
+        "",
+        "etcd's feature gates; what they switch is named in the log",
+    ),
+    value(
+        "listen-metrics-urls",
+        "",
+        "where /metrics, /health, /livez and /readyz are served besides",
+    ),
+    value("log-level", "info", "debug, info, warn, error or fatal"),
+    value("log-format", "json", "json or console"),
+    value(
+        "log-outputs",
+        "default",
+        "stderr, stdout or files, separated by commas",
+    ),
+    value("cores", "all", "cores to run on, for example 0-3,5"),
+    value(
+        "fronts",
+        "by cores",
+        "executors that serve clients; 0 is one executor for everything",
+    ),
+    switch("version", "", "print the version"),
+    switch("help", "", "print this"),
+    // What etcd has besides.
+    other("backend-batch-interval", Takes::Duration, "", ENGINE),
+    other("backend-batch-limit", Takes::Value, "0", ENGINE),
+    other("backend-bbolt-freelist-type", Takes::Value, "map", ENGINE),
+    other(
+        "bootstrap-defrag-threshold-megabytes",
+        Takes::Value,
+        "0",
+        ENGINE,
+    ),
+    other("compaction-batch-limit", Takes::Value, "1000", ENGINE),
+    other("compaction-sleep-interval", Takes::Duration, "10ms", ENGINE),
+    other("max-snapshots", Takes::Value, "5", ENGINE),
+    other("max-wals", Takes::Value, "5", ENGINE),
+    other("snapshot-catchup-entries", Takes::Value, "5000", ENGINE),
+    other("v2-deprecation", Takes::Value, "write-only", ENGINE),
+    other("corrupt-check-time", Takes::Duration, "0s", PEERS),
+    other("compact-hash-check-time", Takes::Duration, "1m", PEERS),
+    other("downgrade-check-time", Takes::Duration, "5s", PEERS),
+    other(
+        "initial-election-tick-advance",
+        Takes::Switch,
+        "true",
+        PEERS,
+    ),
+    other("max-learners", Takes::Value, "1", PEERS),
+    other("pre-vote", Takes::Switch, "true", PEERS),
+    other("raft-read-timeout", Takes::Duration, "5s", PEERS),
+    other("raft-write-timeout", Takes::Duration, "5s", PEERS),
+    other("strict-reconfig-check", Takes::Switch, "true", PEERS),
+    other("force-new-cluster", Takes::Switch, "false", PEERS),
+    other(
+        "socket-reuse-address",
+        Takes::Switch,
+        "false",
+        Fate::Moot("a port of connections that are only being closed may always be used again"),
+    ),
+    other(
+        "grpc-keepalive-min-time",
+        Takes::Duration,
+        "5s",
+        Fate::Moot("a client may ask as often as it likes whether the server is there"),
+    ),
+    other(
+        "grpc-keepalive-interval",
+        Takes::Duration,
+        "2h",
+        Fate::Moot("TCP's keepalive finds clients that are gone, after two minutes"),
+    ),
+    other(
+        "grpc-keepalive-timeout",
+        Takes::Duration,
+        "20s",
+        Fate::Moot("TCP's keepalive finds clients that are gone, after two minutes"),
+    ),
+    other(
+        "unsafe-no-fsync",
+        Takes::Switch,
+        "false",
+        Fate::Moot("quoin syncs whatever it acknowledges"),
+    ),
+    other(
+        "logger",
+        Takes::Value,
+        "zap",
+        Fate::Moot("the lines have zap's form"),
+    ),
+    other(
+        "memory-mlock",
+        Takes::Switch,
+        "false",
+        Fate::Unmet("the system may drop pages of the store from memory"),
+    ),
+    other(
+        "enable-pprof",
+        Takes::Switch,
+        "false",
+        Fate::Unmet("there are no profiles under /debug; 'perf' shows them"),
+    ),
+    other(
+        "enable-log-rotation",
+        Takes::Switch,
+        "false",
+        Fate::Unmet("log files are not rotated; logrotate with copytruncate does it"),
+    ),
+    other(
+        "log-rotation-config-json",
+        Takes::Value,
+        "",
+        Fate::Moot("log files are not rotated by the server"),
+    ),
+    other(
+        "warning-apply-duration",
+        Takes::Duration,
+        "100ms",
+        Fate::Unmet("slow requests are not named in the log; /metrics has their times"),
+    ),
+    other(
+        "warning-unary-request-duration",
+        Takes::Duration,
+        "300ms",
+        Fate::Unmet("slow requests are not named in the log; /metrics has their times"),
+    ),
+    other(
+        "metrics",
+        Takes::Value,
+        "basic",
+        Fate::Unmet("histograms of gRPC's calls are not kept"),
+    ),
+    other(
+        "enable-distributed-tracing",
+        Takes::Switch,
+        "false",
+        TRACING,
+    ),
+    other(
+        "distributed-tracing-address",
+        Takes::Value,
+        "localhost:4317",
+        TRACING,
+    ),
+    other(
+        "distributed-tracing-service-name",
+        Takes::Value,
+        "etcd",
+        TRACING,
+    ),
+    other("distributed-tracing-instance-id", Takes::Value, "", TRACING),
+    other(
+        "distributed-tracing-sampling-rate",
+        Takes::Value,
+        "0",
+        TRACING,
+    ),
+    other("auth-token", Takes::Value, "simple", PROTECTION),
+    other("auth-token-ttl", Takes::Value, "300", USERS),
+    other("bcrypt-cost", Takes::Value, "10", USERS),
+    other("auto-tls", Takes::Switch, "false", PROTECTION),
+    other("cert-file", Takes::Value, "", PROTECTION),
+    other("key-file", Takes::Value, "", PROTECTION),
+    other("client-cert-auth", Takes::Switch, "false", PROTECTION),
+    other("client-cert-file", Takes::Value, "", PROTECTION),
+    other("client-key-file", Takes::Value, "", PROTECTION),
+    other("client-crl-file", Takes::Value, "", PROTECTION),
+    other("client-cert-allowed-hostname", Takes::Value, "", PROTECTION),
+    other("trusted-ca-file", Takes::Value, "", PROTECTION),
+    other("peer-auto-tls", Takes::Switch, "false", PROTECTION),
+    other("peer-cert-file", Takes::Value, "", PROTECTION),
+    other("peer-key-file", Takes::Value, "", PROTECTION),
+    other("peer-client-cert-auth", Takes::Switch, "false", PROTECTION),
+    other("peer-client-cert-file", Takes::Value, "", PROTECTION),
+    other("peer-client-key-file", Takes::Value, "", PROTECTION),
+    other("peer-crl-file", Takes::Value, "", PROTECTION),
+    other("peer-cert-allowed-cn", Takes::Value, "", PROTECTION),
+    other("peer-cert-allowed-hostname", Takes::Value, "", PROTECTION),
+    other("peer-trusted-ca-file", Takes::Value, "", PROTECTION),
+    other(
+        "peer-skip-client-san-verification",
+        Takes::Switch,
+        "false",
+        PEERS,
+    ),
+    other("self-signed-cert-validity", Takes::Value, "1", PROTECTION),
+    other("cipher-suites", Takes::Value, "", PROTECTION),
+    other("tls-min-version", Takes::Value, "TLS1.2", PROTECTION),
+    other("tls-max-version", Takes::Value, "", PROTECTION),
+    other("cors", Takes::Value, "*", PROTECTION),
+    other("host-whitelist", Takes::Value, "*", PROTECTION),
+    other("discovery", Takes::Value, "", DISCOVERY),
+    other("discovery-endpoints", Takes::Value, "", DISCOVERY),
+    other("discovery-token", Takes::Value, "", DISCOVERY),
+    other("discovery-srv", Takes::Value, "", DISCOVERY),
+    other("discovery-srv-name", Takes::Value, "", DISCOVERY),
+    other("discovery-fallback", Takes::Value, "exit", DISCOVERY_DETAIL),
+    other("discovery-proxy", Takes::Value, "", DISCOVERY_DETAIL),
+    other(
+        "discovery-dial-timeout",
+        Takes::Duration,
+        "2s",
+        DISCOVERY_DETAIL,
+    ),
+    other(
+        "discovery-request-timeout",
+        Takes::Duration,
+        "5s",
+        DISCOVERY_DETAIL,
+    ),
+    other(
+        "discovery-keepalive-time",
+        Takes::Duration,
+        "2s",
+        DISCOVERY_DETAIL,
+    ),
+    other(
+        "discovery-keepalive-timeout",
+        Takes::Duration,
+        "6s",
+        DISCOVERY_DETAIL,
+    ),
+    other(
+        "discovery-insecure-transport",
+        Takes::Switch,
+        "true",
+        DISCOVERY_DETAIL,
+    ),
+    other(
+        "discovery-insecure-skip-tls-verify",
+        Takes::Switch,
+        "false",
+        DISCOVERY_DETAIL,
+    ),
+    other("discovery-cert", Takes::Value, "", DISCOVERY_DETAIL),
+    other("discovery-key", Takes::Value, "", DISCOVERY_DETAIL),
+    other("discovery-cacert", Takes::Value, "", DISCOVERY_DETAIL),
+    other("discovery-user", Takes::Value, "", DISCOVERY_DETAIL),
+    other("discovery-password", Takes::Value, "", DISCOVERY_DETAIL),
 ];
+
+impl Flag {
+    /// Not one of those that only print something.
+    pub fn is_setting(&self) -> bool {
+        !["help", "version"].contains(&self.name)
+    }
+
+    /// Whether a value says no more than leaving the flag out would.
+    pub fn says_nothing(&self, value: &str) -> bool {
+        match self.takes {
+            Takes::Switch => super::switch(value) == super::switch(self.default),
+            Takes::Value | Takes::Duration => value.is_empty() || value == self.default,
+        }
+    }
+}
+
+/// The flag of that name.
+pub(super) fn find(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}
 
 /// The help text.
 pub fn help() -> String {
@@ -206,46 +460,46 @@ pub fn help() -> String {
          Without flags it keeps its data in default.etcd and listens on \
          http://localhost:2379.\n\n",
     );
-    for (name, default, what) in SERVED {
-        let flag = if default.is_empty() {
-            format!("--{name}")
-        } else {
-            format!("--{name} '{default}'")
+    let served = FLAGS.iter().filter(|flag| flag.fate == Fate::Served);
+    for Flag {
+        name,
+        default,
+        help,
+        takes,
+        ..
+    } in served
+    {
+        let flag = match (takes, default.is_empty()) {
+            (Takes::Switch, true) => format!("--{name}"),
+            _ => format!("--{name} '{default}'"),
         };
-        text.push_str(&format!("  {flag}\n      {what}\n"));
+        text.push_str(&format!("  {flag}\n      {help}\n"));
     }
-    text.push_str("\nStart-up errors and their remedies: docs/OPERATIONS.md\n");
+    text.push_str(
+        "\nWhat the command line leaves open, the environment may say: ETCD_DATA_DIR stands for \
+         --data-dir.\netcd's other flags, and what becomes of them: docs/compatibility.md\n\
+         Start-up errors and their remedies: docs/OPERATIONS.md\n",
+    );
     text
 }
 
-/// Refuses what is not served, with the nearest name that is.
-pub(super) fn check(name: &str) -> Result<(), FlagError> {
-    if SERVED.iter().any(|(served, ..)| *served == name) {
-        return Ok(());
-    }
-    if PROTECTION.contains(&name) {
-        return Err(FlagError(format!(
-            "--{name} asks for protection that this version does not give; it refuses to start \
-             rather than run without it"
-        )));
-    }
-    if NOT_SERVED.contains(&name) {
-        return Err(FlagError(format!(
-            "--{name} is a flag of etcd that this version does not serve"
-        )));
-    }
-    let nearest = SERVED
+/// Says that a flag does not exist, and which may be meant.
+pub(super) fn unknown(name: &str) -> FlagError {
+    FlagError(match nearest(name) {
+        Some(known) => format!("unknown flag --{name}; did you mean --{known}?"),
+        None => format!("unknown flag --{name}; quoin --help lists the flags"),
+    })
+}
+
+/// The known name that is most like this one, if any is.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    // What is far too long is like nothing, and would only take time.
+    let (distance, known) = FLAGS
         .iter()
-        .map(|(served, ..)| (edit_distance(name, served), *served))
-        .min();
-    match nearest {
-        Some((distance, served)) if distance <= name.len().max(3) / 3 => Err(FlagError(format!(
-            "unknown flag --{name}; did you mean --{served}?"
-        ))),
-        _ => Err(FlagError(format!(
-            "unknown flag --{name}; quoin --help lists the flags"
-        ))),
-    }
+        .filter(|_| name.len() <= 64)
+        .map(|flag| (edit_distance(name, flag.name), flag.name))
+        .min()?;
+    (distance <= name.len().max(3) / 3).then_some(known)
 }
 
 /// Levenshtein's distance.
@@ -266,12 +520,32 @@ fn edit_distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::edit_distance;
+    use super::{FLAGS, Fate, edit_distance};
 
     #[test]
     fn edit_distance_counts_single_changes() {
         assert_eq!(edit_distance("", "abc"), 3);
         assert_eq!(edit_distance("kitten", "sitting"), 3);
         assert_eq!(edit_distance("same", "same"), 0);
+    }
+
+    #[test]
+    fn each_flag_is_listed_once_and_stands_in_the_page() {
+        let page = include_str!("../../../docs/compatibility.md");
+        let mut names: Vec<&str> = FLAGS.iter().map(|flag| flag.name).collect();
+        for flag in FLAGS {
+            let own = ["cores", "fronts", "help", "version"].contains(&flag.name);
+            let told = page.contains(&format!("`{}`", flag.name));
+            assert!(
+                own || told,
+                "docs/compatibility.md does not tell of --{}",
+                flag.name
+            );
+            assert!(flag.fate != Fate::Served || !flag.help.is_empty());
+            assert!(flag.says_nothing(flag.default), "{}", flag.name);
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FLAGS.len());
     }
 }

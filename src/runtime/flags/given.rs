@@ -1,0 +1,349 @@
+//! Flags as given, and the settings that follow from them.
+
+#![forbid(unsafe_code)]
+
+use super::duration::duration;
+use super::url::{self, Url};
+use super::{Config, FlagError, Notice, gates, retention, switch};
+use crate::limits;
+use crate::runtime::logger::{Format, Level, Output};
+use std::time::Duration;
+
+/// Values as given, before defaults that depend on each other.
+#[derive(Default)]
+pub(super) struct Given {
+    notices: Vec<Notice>,
+    name: Option<String>,
+    data_dir: Option<String>,
+    wal_dir: Option<String>,
+    listen_client: Option<Vec<Url>>,
+    listen_http: Vec<Url>,
+    listen_metrics: Vec<Url>,
+    reuse_port: bool,
+    advertise_client: Option<Vec<Url>>,
+    listen_peer: Option<Vec<Url>>,
+    advertise_peer: Option<Vec<Url>>,
+    initial_cluster: Option<String>,
+    joins: bool,
+    cluster_token: Option<String>,
+    quota: Option<i64>,
+    compaction_mode: Option<String>,
+    compaction_retention: Option<String>,
+    request_bytes_max: Option<usize>,
+    txn_ops_max: Option<usize>,
+    streams_max: Option<u32>,
+    no_gateway: bool,
+    snapshot_count: Option<u64>,
+    heartbeat_ms: Option<u64>,
+    election_ms: Option<u64>,
+    watch_progress: Option<Duration>,
+    log_level: Option<Level>,
+    log_format: Option<Format>,
+    log_outputs: Option<Vec<Output>>,
+    cores: Option<Vec<usize>>,
+    fronts: Option<u16>,
+}
+
+impl Given {
+    /// Has the log tell something.
+    pub fn note(&mut self, notice: Notice) {
+        if !self.notices.contains(&notice) {
+            self.notices.push(notice);
+        }
+    }
+
+    /// Takes the value of a flag that is served. The later of two counts.
+    pub fn take(&mut self, name: &'static str, value: &str) -> Result<(), FlagError> {
+        let text = || Some(value.to_owned());
+        // As in etcd, an empty list of addresses to listen on besides is none.
+        let besides = |name| match value {
+            "" => Ok(Vec::new()),
+            value => url::to_listen(name, value),
+        };
+        match name {
+            "name" => self.name = text(),
+            "data-dir" => self.data_dir = text(),
+            "wal-dir" => self.wal_dir = text().filter(|dir| !dir.is_empty()),
+            "config-file" => {}
+            "listen-client-urls" => self.listen_client = Some(url::to_listen(name, value)?),
+            "listen-client-http-urls" => self.listen_http = besides(name)?,
+            "listen-metrics-urls" => self.listen_metrics = besides(name)?,
+            "socket-reuse-port" => self.reuse_port = switch(value) == Some(true),
+            "advertise-client-urls" => self.advertise_client = Some(url::to_tell(name, value)?),
+            "listen-peer-urls" => self.listen_peer = Some(url::to_listen(name, value)?),
+            "initial-advertise-peer-urls" => {
+                self.advertise_peer = Some(url::to_tell(name, value)?);
+            }
+            "initial-cluster" => self.initial_cluster = text().filter(|all| !all.is_empty()),
+            "initial-cluster-state" => self.joins = joins(value)?,
+            "initial-cluster-token" => self.cluster_token = text(),
+            "quota-backend-bytes" => self.quota = Some(number(name, value)?),
+            "auto-compaction-mode" => self.compaction_mode = text(),
+            "auto-compaction-retention" => self.compaction_retention = text(),
+            "max-request-bytes" => self.request_bytes_max = Some(number(name, value)?),
+            "max-txn-ops" => self.txn_ops_max = Some(number(name, value)?),
+            "max-concurrent-streams" => self.streams_max = Some(number(name, value)?),
+            "snapshot-count" => self.snapshot_count = Some(number(name, value)?),
+            "heartbeat-interval" => self.heartbeat_ms = Some(number(name, value)?),
+            "election-timeout" => self.election_ms = Some(number(name, value)?),
+            "watch-progress-notify-interval" => {
+                self.watch_progress = Some(duration(name, value)?);
+            }
+            "enable-grpc-gateway" => self.no_gateway = switch(value) == Some(false),
+            "feature-gates" => {
+                for (gate, why) in gates::read(value)? {
+                    self.note(Notice::info(format!(
+                        "the feature gate {gate} switches nothing here: {why}"
+                    )));
+                }
+            }
+            "log-level" => self.log_level = Some(level(value)?),
+            "log-format" => self.log_format = Some(format_of(value)?),
+            "log-outputs" => self.log_outputs = Some(outputs(value)?),
+            "cores" => self.cores = Some(cores(value)?),
+            "fronts" => self.fronts = Some(number(name, value)?),
+            _ => unreachable!("--{name} is served by no setting"),
+        }
+        Ok(())
+    }
+
+    /// The settings, once everything is taken.
+    pub fn finish(self) -> Result<Config, FlagError> {
+        let name = self.name.unwrap_or_else(|| "default".to_owned());
+        if name.is_empty() {
+            return Err(FlagError("--name must not be empty".to_owned()));
+        }
+        let data_dir = match self.data_dir {
+            Some(dir) if dir.is_empty() => {
+                return Err(FlagError("--data-dir must not be empty".to_owned()));
+            }
+            Some(dir) => dir,
+            None if name.contains('/') => {
+                return Err(FlagError(
+                    "--name holds a '/': give --data-dir too".to_owned(),
+                ));
+            }
+            None => format!("{name}.etcd"),
+        };
+        let local = |port| vec![Url::local(port)];
+        let listen_client = self.listen_client.unwrap_or_else(|| local(2379));
+        let advertise_peer = self.advertise_peer.unwrap_or_else(|| local(2380));
+        if let Some(cluster) = &self.initial_cluster {
+            check_cluster(cluster, &name, &advertise_peer)?;
+        }
+        let config = Config {
+            name,
+            data_dir: data_dir.into(),
+            wal_dir: self.wal_dir.map(Into::into),
+            advertise_client: self
+                .advertise_client
+                .unwrap_or_else(|| listen_client.clone()),
+            listen_client,
+            listen_http: self.listen_http,
+            listen_metrics: self.listen_metrics,
+            reuse_port: self.reuse_port,
+            joins: self.joins,
+            listen_peer: self.listen_peer.unwrap_or_else(|| local(2380)),
+            advertise_peer,
+            cluster_token: self
+                .cluster_token
+                .unwrap_or_else(|| "etcd-cluster".to_owned()),
+            quota_bytes: match self.quota.unwrap_or(0) {
+                0 => Some(limits::QUOTA_BYTES_DEFAULT),
+                quota => u64::try_from(quota).ok(),
+            },
+            auto_compaction: retention::auto_compaction(
+                self.compaction_mode.as_deref().unwrap_or("periodic"),
+                self.compaction_retention.as_deref().unwrap_or("0"),
+            )?,
+            request_bytes_max: self
+                .request_bytes_max
+                .unwrap_or(limits::REQUEST_BYTES_DEFAULT),
+            txn_ops_max: self.txn_ops_max.unwrap_or(limits::TXN_OPS_DEFAULT),
+            streams_max: self
+                .streams_max
+                .unwrap_or(u32::MAX)
+                .min(limits::STREAMS_PER_CONNECTION),
+            gateway: !self.no_gateway,
+            snapshot_count: self.snapshot_count,
+            heartbeat_ms: self.heartbeat_ms.unwrap_or(limits::HEARTBEAT_MS_DEFAULT),
+            election_ms: self.election_ms.unwrap_or(limits::ELECTION_MS_DEFAULT),
+            watch_progress_ms: self
+                .watch_progress
+                .map_or(limits::WATCH_PROGRESS_MS_DEFAULT, |interval| {
+                    u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
+                }),
+            log_level: self.log_level.unwrap_or(Level::Info),
+            log_format: self.log_format.unwrap_or(Format::Json),
+            log_outputs: self.log_outputs.unwrap_or(vec![Output::Error]),
+            cores: self.cores,
+            fronts: self.fronts,
+            notices: self.notices,
+        };
+        check_ranges(&config)?;
+        Ok(config)
+    }
+}
+
+fn check_ranges(config: &Config) -> Result<(), FlagError> {
+    let refuse = |text: String| Err(FlagError(text));
+    if config.request_bytes_max == 0 || config.request_bytes_max > limits::REQUEST_BYTES_CEILING {
+        return refuse(format!(
+            "--max-request-bytes must lie between 1 and {}",
+            limits::REQUEST_BYTES_CEILING
+        ));
+    }
+    if config
+        .quota_bytes
+        .is_some_and(|quota| quota > limits::QUOTA_BYTES_CEILING)
+    {
+        return refuse(format!(
+            "--quota-backend-bytes is at most {} (512 GiB)",
+            limits::QUOTA_BYTES_CEILING
+        ));
+    }
+    if config.txn_ops_max == 0 || config.snapshot_count == Some(0) || config.streams_max == 0 {
+        return refuse(
+            "--max-txn-ops, --snapshot-count and --max-concurrent-streams must be at least 1"
+                .to_owned(),
+        );
+    }
+    if config
+        .fronts
+        .is_some_and(|fronts| fronts > limits::FRONTS_MAX)
+    {
+        return refuse(format!("--fronts is at most {}", limits::FRONTS_MAX));
+    }
+    if config.watch_progress_ms < limits::WATCH_PROGRESS_MS_FLOOR {
+        return refuse(format!(
+            "--watch-progress-notify-interval is at least {} ms",
+            limits::WATCH_PROGRESS_MS_FLOOR
+        ));
+    }
+    if config.heartbeat_ms == 0
+        || config.election_ms < 5 * config.heartbeat_ms
+        || config.election_ms > limits::ELECTION_MS_CEILING
+    {
+        return refuse(format!(
+            "--election-timeout ({}) must be at least five times --heartbeat-interval ({}) and \
+             at most {}",
+            config.election_ms,
+            config.heartbeat_ms,
+            limits::ELECTION_MS_CEILING
+        ));
+    }
+    Ok(())
+}
+
+/// Whether `--initial-cluster-state` says that there is a member already.
+fn joins(value: &str) -> Result<bool, FlagError> {
+    match value {
+        "new" => Ok(false),
+        "existing" => Ok(true),
+        _ => Err(FlagError(format!(
+            "--initial-cluster-state is 'new' or 'existing', not '{value}'"
+        ))),
+    }
+}
+
+/// One member only, and it must be this one.
+fn check_cluster(cluster: &str, name: &str, advertised: &[Url]) -> Result<(), FlagError> {
+    let mut listed = Vec::new();
+    for part in cluster.split(',') {
+        let Some((member, url)) = part.split_once('=') else {
+            return Err(FlagError(format!(
+                "--initial-cluster: '{part}' is not NAME=URL"
+            )));
+        };
+        if member != name {
+            return Err(FlagError(format!(
+                "--initial-cluster lists '{member}', and this member is '{name}' (--name): \
+                 clusters of several members are not served by this version"
+            )));
+        }
+        listed.extend(url::to_tell("initial-cluster", url)?);
+    }
+    // As in etcd, their order says nothing.
+    let in_order = |urls: &[Url]| {
+        let mut texts: Vec<String> = urls.iter().map(ToString::to_string).collect();
+        texts.sort_unstable();
+        texts
+    };
+    if in_order(&listed) != in_order(advertised) {
+        return Err(FlagError(
+            "--initial-cluster and --initial-advertise-peer-urls name different URLs for this \
+             member"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, FlagError> {
+    value
+        .parse()
+        .map_err(|_| FlagError(format!("--{name} takes a whole number, not '{value}'")))
+}
+
+fn level(value: &str) -> Result<Level, FlagError> {
+    match value {
+        "debug" => Ok(Level::Debug),
+        "info" => Ok(Level::Info),
+        "warn" => Ok(Level::Warn),
+        "error" => Ok(Level::Error),
+        "dpanic" | "panic" | "fatal" => Ok(Level::Fatal),
+        _ => Err(FlagError(format!(
+            "--log-level is debug, info, warn, error or fatal, not '{value}'"
+        ))),
+    }
+}
+
+fn format_of(value: &str) -> Result<Format, FlagError> {
+    match value {
+        "json" => Ok(Format::Json),
+        "console" => Ok(Format::Console),
+        _ => Err(FlagError(format!(
+            "--log-format is json or console, not '{value}'"
+        ))),
+    }
+}
+
+/// Where lines go. A service's standard error is the journal, so that is where lines for the
+/// journal go, too.
+fn outputs(value: &str) -> Result<Vec<Output>, FlagError> {
+    let mut outputs = Vec::new();
+    for part in value.split(',').map(str::trim) {
+        let output = match part {
+            "default" | "stderr" | "systemd/journal" => Output::Error,
+            "stdout" => Output::Standard,
+            "" => return Err(FlagError("--log-outputs names nothing".to_owned())),
+            path => Output::File(path.into()),
+        };
+        if !outputs.contains(&output) {
+            outputs.push(output);
+        }
+    }
+    Ok(outputs)
+}
+
+/// `0-3,5` as a sorted list without doubles.
+fn cores(value: &str) -> Result<Vec<usize>, FlagError> {
+    let refuse = || {
+        FlagError(format!(
+            "--cores takes core numbers and spans such as 0-3,5, not '{value}'"
+        ))
+    };
+    let mut cores = Vec::new();
+    for part in value.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first: usize = first.trim().parse().map_err(|_| refuse())?;
+        let last: usize = last.trim().parse().map_err(|_| refuse())?;
+        if first > last || last > 4095 {
+            return Err(refuse());
+        }
+        cores.extend(first..=last);
+    }
+    cores.sort_unstable();
+    cores.dedup();
+    Ok(cores)
+}
