@@ -303,7 +303,7 @@ fn every_call_through_the_client_for_tokio() {
 
         // A lease outlives its time while it is kept, and ends when it is not.
         let lease = client.lease_grant(2).await.expect("a grant").body.id;
-        let mut keeper = client.keep_lease(lease).await.expect("it is there");
+        let keeper = client.keep_lease(lease).await.expect("it is there");
         tokio::time::sleep(Duration::from_millis(4500)).await;
         assert!(keeper.is_lost().is_none());
         assert_eq!(client.leases().await.expect("a list").body, [lease]);

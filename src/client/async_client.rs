@@ -101,6 +101,10 @@ impl Client {
         }
     }
 
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     calls!([async] [.await]);
 
     async fn send(&self, call: Call<'_>) -> Result<Answer<Body>, ClientError> {

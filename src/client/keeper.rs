@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 
 use super::async_client::Client;
 use super::blocking::BlockingClient;
@@ -68,6 +69,13 @@ impl Schedule {
         (self.ttl / 3).min(Duration::from_secs(86_400))
     }
 
+    /// How long an attempt may take that begins now: not longer than the holder may rely on the
+    /// lease, so that the end is told when it comes.
+    fn attempt(&self, now: Instant) -> Duration {
+        let left = self.good_until.saturating_duration_since(now);
+        self.third().min(left)
+    }
+
     /// How long to wait after an attempt that failed.
     fn retry(&self) -> Duration {
         (self.ttl / 20).clamp(Duration::from_millis(50), Duration::from_secs(5))
@@ -82,6 +90,8 @@ impl Schedule {
     ) -> Result<Duration, LeaseLost> {
         match attempt {
             Ok(0) => Err(LeaseLost::Gone),
+            // Those who rely on it have been told by the clock, and shall not be told otherwise.
+            Ok(_) if now >= self.good_until => Err(unconfirmed()),
             Ok(ttl) => {
                 *self = Schedule::renewed(asked, ttl);
                 Ok(self.third())
@@ -91,6 +101,29 @@ impl Schedule {
             }),
             Err(_) => Ok(self.retry().min(self.good_until - now)),
         }
+    }
+}
+
+/// How a lease stands, as its keeper tells those who rely on it.
+#[derive(Debug, Clone)]
+struct Standing {
+    good_until: Instant,
+    lost: Option<LeaseLost>,
+}
+
+impl Standing {
+    /// Time counts too: a process that was stopped hears last that its lease is over.
+    fn lost(&self) -> Option<LeaseLost> {
+        match &self.lost {
+            None if Instant::now() >= self.good_until => Some(unconfirmed()),
+            lost => lost.clone(),
+        }
+    }
+}
+
+fn unconfirmed() -> LeaseLost {
+    LeaseLost::Unconfirmed {
+        cause: Box::new(ClientError::Deadline),
     }
 }
 
@@ -104,7 +137,7 @@ fn not_found() -> ClientError {
 #[must_use = "the lease is kept while this lives"]
 pub struct LeaseKeeper {
     id: i64,
-    lost: watch::Receiver<Option<LeaseLost>>,
+    standing: watch::Receiver<Standing>,
     task: JoinHandle<()>,
 }
 
@@ -114,22 +147,31 @@ impl LeaseKeeper {
         self.id
     }
 
+    /// The lease lives at least until then: counted from before the last confirmed renewal was
+    /// sent, on the clock of this machine, which stands still while the machine sleeps.
+    pub fn good_until(&self) -> Instant {
+        self.standing.borrow().good_until
+    }
+
     /// Whether the lease is lost, as far as is known now.
     pub fn is_lost(&self) -> Option<LeaseLost> {
-        self.lost.borrow().clone()
+        self.standing.borrow().lost()
     }
 
     /// Waits until the lease is lost.
-    pub async fn lost(&mut self) -> LeaseLost {
+    pub async fn lost(&self) -> LeaseLost {
+        let mut standing = self.standing.clone();
         loop {
-            if let Some(lost) = self.is_lost() {
-                return lost;
-            }
-            if self.lost.changed().await.is_err() {
-                // The runtime has dropped the task: nobody renews any more.
-                return self.is_lost().unwrap_or(LeaseLost::Unconfirmed {
-                    cause: Box::new(ClientError::Deadline),
-                });
+            let good_until = {
+                let now = standing.borrow_and_update();
+                if let Some(lost) = now.lost() {
+                    return lost;
+                }
+                now.good_until
+            };
+            // Nobody may be left to renew: the runtime may have dropped the task.
+            if let Ok(Err(_)) = timeout_at(good_until.into(), standing.changed()).await {
+                return self.is_lost().unwrap_or_else(unconfirmed);
             }
         }
     }
@@ -151,27 +193,31 @@ impl Client {
             ttl => ttl,
         };
         let mut schedule = Schedule::renewed(asked, ttl);
-        let (tell, lost) = watch::channel(None);
+        let (tell, standing) = watch::channel(Standing {
+            good_until: schedule.good_until,
+            lost: None,
+        });
         let client = self.clone();
         let task = tokio::spawn(async move {
             let mut pause = schedule.third();
             loop {
                 tokio::time::sleep(pause).await;
                 let asked = Instant::now();
-                let renewing = client.with_deadline(schedule.third());
+                let renewing = client.with_deadline(schedule.attempt(asked));
                 let attempt = renewing.lease_keep_alive(id).await;
                 let attempt = attempt.map(|answer| answer.body.ttl);
-                match schedule.next(asked, attempt, Instant::now()) {
+                let next = schedule.next(asked, attempt, Instant::now());
+                let lost = next.as_ref().err().cloned();
+                let good_until = schedule.good_until;
+                // Nobody may listen any more.
+                let _ = tell.send(Standing { good_until, lost });
+                match next {
                     Ok(wait) => pause = wait,
-                    Err(why) => {
-                        // Nobody may listen any more.
-                        let _ = tell.send(Some(why));
-                        return;
-                    }
+                    Err(_) => return,
                 }
             }
         });
-        Ok(LeaseKeeper { id, lost, task })
+        Ok(LeaseKeeper { id, standing, task })
     }
 }
 
@@ -214,7 +260,7 @@ impl BlockingClient {
             let mut pause = schedule.third();
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let asked = Instant::now();
-                let renewing = client.with_deadline(schedule.third());
+                let renewing = client.with_deadline(schedule.attempt(asked));
                 let attempt = renewing.lease_keep_alive(id);
                 let attempt = attempt.map(|answer| answer.body.ttl);
                 match schedule.next(asked, attempt, Instant::now()) {
@@ -264,8 +310,14 @@ mod tests {
             begun + Duration::from_millis(51_900),
         );
         assert_eq!(wait.expect("a moment is left"), Duration::from_millis(100));
+        // An attempt that begins then has that moment.
+        let late = begun + Duration::from_millis(51_900);
+        assert_eq!(schedule.attempt(late), Duration::from_millis(100));
+        assert_eq!(schedule.attempt(begun + seconds(32)), seconds(10));
         let lost = schedule.next(begun + seconds(50), failed(), begun + seconds(52));
         assert!(matches!(lost, Err(LeaseLost::Unconfirmed { .. })));
+        let late = schedule.next(begun + seconds(51), Ok(30), begun + seconds(53));
+        assert!(matches!(late, Err(LeaseLost::Unconfirmed { .. })));
         let gone = schedule.next(begun, Ok(0), begun);
         assert!(matches!(gone, Err(LeaseLost::Gone)));
     }

@@ -39,6 +39,8 @@ mod blocking;
 
 mod keeper;
 
+pub mod recipes;
+
 mod watch;
 
 pub use async_client::Client;

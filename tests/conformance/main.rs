@@ -13,8 +13,6 @@ mod http1;
 
 mod http2;
 
-mod kills;
-
 mod raw;
 
 use server::Server;
