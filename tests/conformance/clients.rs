@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const ANSWERS_OF_ETCD: &str = include_str!("etcd-3.7.3.txt");
 
 /// A program of the build folder; `None`, and a word about it, if it was not built.
-fn program(name: &str, test: &str) -> Option<PathBuf> {
+pub fn program(name: &str, test: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("build/bin")
         .join(name);
@@ -20,6 +20,13 @@ fn program(name: &str, test: &str) -> Option<PathBuf> {
         return None;
     }
     Some(path)
+}
+
+/// An address that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
 }
 
 fn ask(client: &Path, address: SocketAddr, args: &[&str]) -> String {
@@ -74,13 +81,7 @@ impl Drop for Etcd {
 impl Etcd {
     fn start(program: &Path) -> Etcd {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        // Ports that were free a moment ago.
-        let free = || {
-            std::net::TcpListener::bind("127.0.0.1:0")
-                .and_then(|listener| listener.local_addr())
-                .expect("a free port")
-        };
-        let (address, peer) = (free(), free());
+        let (address, peer) = (free_address(), free_address());
         let url = format!("http://{address}");
         let child = Command::new(program)
             .arg("--data-dir")

@@ -13,6 +13,8 @@ mod http1;
 
 mod http2;
 
+mod kills;
+
 mod raw;
 
 use server::Server;

@@ -63,22 +63,19 @@ go_program() {
     echo "$stamp" >"$work/built"
 }
 
-# go_client: builds tests/conformance/go, a program over etcd's own client, into build/bin.
+# go_client: builds tests/conformance/go, programs over etcd's own client, into build/bin.
 go_client() {
-    local work=build/peers/conformance source=tests/conformance/go/main.go
-    if [ -x build/bin/conformance ] && cmp -s "$source" "$work/main.go"; then
+    local source=tests/conformance/go work=build/peers/conformance stamp
+    stamp=$(cat "$source"/go.mod "$source"/go.sum "$source"/*.go | sha256sum)
+    if [ -x build/bin/conformance ] && [ "$(cat "$work/built" 2>/dev/null)" = "$stamp" ]; then
         return 0
     fi
-    say "building the client that compares answers with etcd's" >&2
+    say "building the programs over etcd's own client" >&2
     mkdir -p build/bin "$work"
-    rm -f "$work/go.sum"
-    printf 'module peers/conformance\n\ngo 1.24\n\nrequire (\n%s\n%s\n)\n' \
-        "go.etcd.io/etcd/api/v3 v3.7.3" "go.etcd.io/etcd/client/v3 v3.7.3" >"$work/go.mod"
-    cp "$source" "$work/main.go"
-    (cd "$work" && go build -mod=mod -buildvcs=false -o ../../bin/conformance .) \
+    (cd "$source" && go build -buildvcs=false -o ../../../build/bin/conformance .) \
         >"$work/build.log" 2>&1 || {
         tail -n 5 "$work/build.log" >&2
-        rm -f "$work/main.go"
         return 1
     }
+    echo "$stamp" >"$work/built"
 }
