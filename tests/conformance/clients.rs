@@ -2,10 +2,13 @@
 //! `tools/lib/need.sh` builds it where Go is present.
 
 use super::start;
+use crate::server::Server;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What etcd 3.7.3 answered.
 const ANSWERS_OF_ETCD: &str = include_str!("etcd-3.7.3.txt");
@@ -122,4 +125,185 @@ fn random_calls_are_answered_as_etcd_answers_them() {
     let expected = ask(&client, etcd.address, &args);
     assert!(expected.lines().count() > 1500, "{expected}");
     assert_same(&expected, &ask(&client, server.address, &args));
+}
+
+/// Runs a program that uses a server and says `ok …` for each step that holds.
+fn uses(command: &mut Command, address: SocketAddr, steps: usize) {
+    let mut child = command
+        .arg(address.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the client starts");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().expect("the process is ours").is_none() {
+        if Instant::now() > deadline {
+            child.kill().expect("the process is ours");
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().expect("the process is ours");
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(
+        output.status.success(),
+        "{}: {said}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let held = said.lines().filter(|line| line.starts_with("ok ")).count();
+    assert_eq!(held, steps, "{said}");
+}
+
+/// Uses quoin, and etcd too where it is at hand and time allows: what fails there says nothing.
+fn both(command: impl Fn() -> Command, steps: usize) {
+    let (server, _dir) = start();
+    uses(&mut command(), server.address, steps);
+    let long = std::env::var("QUOIN_TEST_BUDGET").is_ok_and(|budget| budget != "1");
+    if let Some(etcd) = program("etcd", "the same with etcd").filter(|_| long) {
+        uses(&mut command(), Etcd::start(&etcd).address, steps);
+    }
+}
+
+/// A file of `build/clients`, or of the sources of the clients.
+fn client(place: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(place)
+}
+
+/// Whether `tools/test` has installed a client; a word about it if not.
+fn installed(name: &str) -> bool {
+    let there = client("build/clients").join(name).join("built").exists();
+    if !there {
+        eprintln!("{name} skipped: build/clients/{name} is not there (tools/test installs it)");
+    }
+    there
+}
+
+fn on_the_path(name: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    let found = std::env::split_paths(&folders)
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists());
+    if found.is_none() {
+        eprintln!("{name} skipped: it is not installed");
+    }
+    found
+}
+
+#[test]
+fn the_packages_of_etcds_client_work() {
+    let Some(conformance) = program("conformance", "the packages of etcd's client") else {
+        return;
+    };
+    // It goes to where the member says it is.
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let url = format!("http://{}", free_address());
+    let flags = [
+        "--listen-client-urls",
+        &url,
+        "--advertise-client-urls",
+        &url,
+    ];
+    let server = Server::start_with(&dir.path().join("data"), &flags);
+    let said = ask(&conformance, server.address, &["packages"]);
+    assert_eq!(
+        said.lines().filter(|line| line.starts_with("ok ")).count(),
+        14,
+        "{said}"
+    );
+}
+
+fn etcdctl(program: &Path) {
+    both(
+        || {
+            let mut command = Command::new("bash");
+            let script = client("tests/conformance/clients/etcdctl.sh");
+            command.arg(script).arg(program);
+            command
+        },
+        7,
+    );
+}
+
+#[test]
+fn etcdctl_of_debian_works() {
+    if let Some(program) = on_the_path("etcdctl") {
+        etcdctl(&program);
+    }
+}
+
+#[test]
+fn etcdctl_of_this_release_works() {
+    if let Some(program) = program("etcdctl", "etcdctl 3.7.3") {
+        etcdctl(&program);
+    }
+}
+
+#[test]
+fn curl_works() {
+    if on_the_path("curl").is_some() {
+        both(
+            || {
+                let mut command = Command::new("bash");
+                command.arg(client("tests/conformance/clients/curl.sh"));
+                command
+            },
+            4,
+        );
+    }
+}
+
+fn python(script: &str, steps: usize) {
+    if installed("python") {
+        both(
+            || {
+                let mut command = Command::new(client("build/clients/python/bin/python"));
+                command.arg(client("tests/conformance/clients").join(script));
+                command
+            },
+            steps,
+        );
+    }
+}
+
+#[test]
+fn a_python_client_over_grpc_works() {
+    python("python_grpc.py", 6);
+}
+
+#[test]
+fn a_python_client_over_the_gateway_works() {
+    python("python_gateway.py", 5);
+}
+
+#[test]
+fn the_client_for_node_js_works() {
+    if installed("node") {
+        both(
+            || {
+                let mut command = Command::new("node");
+                command.arg(client("build/clients/node/use.js"));
+                command
+            },
+            8,
+        );
+    }
+}
+
+#[test]
+fn jetcd_works() {
+    if installed("java") {
+        let place = client("build/clients/java");
+        let classes = format!("{0}:{0}/lib/*", place.display());
+        both(
+            || {
+                let mut command = Command::new("java");
+                command.args(["-cp", &classes, "Use"]);
+                command
+            },
+            5,
+        );
+    }
 }

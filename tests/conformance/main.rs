@@ -9,6 +9,8 @@ mod server;
 
 mod clients;
 
+mod crate_client;
+
 mod http1;
 
 mod http2;

@@ -4,6 +4,7 @@
 //
 //	conformance ENDPOINT script          the fixed list of calls
 //	conformance ENDPOINT random SEED N   N random calls
+//	conformance ENDPOINT packages        the packages of etcd's client, each in use
 //	conformance ENDPOINT survive SEED    writes, and keeps a journal, while the server is killed
 package main
 
@@ -17,6 +18,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
@@ -31,14 +33,14 @@ func number(text string) int {
 
 func main() {
 	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, "usage: conformance ENDPOINT script | random SEED N | survive SEED")
+		fmt.Fprintln(os.Stderr, "usage: conformance ENDPOINT script | random SEED N | packages | survive SEED")
 		os.Exit(2)
 	}
 	if os.Args[2] == "survive" {
 		survive(os.Args[1], int64(number(os.Args[3])))
 		return
 	}
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{os.Args[1]}, DialTimeout: 10 * time.Second})
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{os.Args[1]}, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -55,6 +57,8 @@ func main() {
 		a.leases()
 		a.watches()
 		a.member()
+	case "packages":
+		packages(client)
 	case "random":
 		a.random(int64(number(os.Args[3])), number(os.Args[4]))
 	}
