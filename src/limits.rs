@@ -53,6 +53,12 @@ pub const LEASE_KEYS_PER_TURN: u64 = 1_024;
 /// Leases whose time is written down in one turn.
 pub const LEASE_WRITES_PER_TURN: usize = 512;
 
+// --- Locks and elections ------------------------------------------------------------------
+
+/// Calls of one front that wait for a lock or to lead, or observe who does; beyond it new ones are
+/// refused.
+pub const ERRANDS_PER_FRONT: usize = 262_144;
+
 // --- Connections --------------------------------------------------------------------------
 
 /// Connections of one front; one more is closed at once.

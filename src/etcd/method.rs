@@ -40,11 +40,25 @@ pub enum Method {
     AuthStatus,
     /// `grpc.health.v1.Health/Check`
     HealthCheck,
+    /// `v3lockpb.Lock/Lock`; may wait for long.
+    Lock,
+    /// `v3lockpb.Lock/Unlock`
+    Unlock,
+    /// `v3electionpb.Election/Campaign`; may wait for long.
+    Campaign,
+    /// `v3electionpb.Election/Proclaim`
+    Proclaim,
+    /// `v3electionpb.Election/Leader`
+    Leader,
+    /// `v3electionpb.Election/Observe`; the server goes on speaking.
+    Observe,
+    /// `v3electionpb.Election/Resign`
+    Resign,
 }
 
 impl Method {
     /// Every call.
-    pub const ALL: [Method; 17] = [
+    pub const ALL: [Method; 24] = [
         Method::Range,
         Method::Put,
         Method::DeleteRange,
@@ -62,6 +76,13 @@ impl Method {
         Method::Defragment,
         Method::AuthStatus,
         Method::HealthCheck,
+        Method::Lock,
+        Method::Unlock,
+        Method::Campaign,
+        Method::Proclaim,
+        Method::Leader,
+        Method::Observe,
+        Method::Resign,
     ];
 
     /// Whether a client may send any number of messages.
@@ -69,9 +90,19 @@ impl Method {
         matches!(self, Method::LeaseKeepAlive | Method::Watch)
     }
 
-    /// Whether the server answers each message with one.
+    /// Whether the server answers each message with one, or ends the call.
     pub fn is_asked(self) -> bool {
         self != Method::Watch
+    }
+
+    /// Whether the server speaks of its own accord.
+    pub fn tells(self) -> bool {
+        matches!(self, Method::Watch | Method::Observe)
+    }
+
+    /// Whether a call may wait for long, so that the front has to know when its client gives up.
+    pub fn lingers(self) -> bool {
+        self.tells() || matches!(self, Method::Lock | Method::Campaign)
     }
 }
 
@@ -147,11 +178,21 @@ const SERVICES: &[Service] = &[
         &[("Check", Method::HealthCheck)],
         &["List", "Watch"],
     ),
-    ("v3lockpb.Lock", &[], &["Lock", "Unlock"]),
+    (
+        "v3lockpb.Lock",
+        &[("Lock", Method::Lock), ("Unlock", Method::Unlock)],
+        &[],
+    ),
     (
         "v3electionpb.Election",
+        &[
+            ("Campaign", Method::Campaign),
+            ("Proclaim", Method::Proclaim),
+            ("Leader", Method::Leader),
+            ("Observe", Method::Observe),
+            ("Resign", Method::Resign),
+        ],
         &[],
-        &["Campaign", "Proclaim", "Leader", "Observe", "Resign"],
     ),
 ];
 
@@ -196,8 +237,8 @@ mod tests {
             ("/Put", "malformed method name: \"/Put\""),
             ("", "malformed method name: \"\""),
             (
-                "/v3lockpb.Lock/Lock",
-                "this version of quoin does not serve v3lockpb.Lock/Lock",
+                "/etcdserverpb.Auth/UserAdd",
+                "this version of quoin does not serve etcdserverpb.Auth/UserAdd",
             ),
         ] {
             let refused = Method::from_path(path).unwrap_err();

@@ -3,7 +3,8 @@
 //!
 //! Reading order: `pb` is protobuf's wire format, `message` gRPC's framing, `status` how calls
 //! fail, `method` which calls there are; `request` reads requests in place, `reply` writes answers,
-//! `member` those about the member and its cluster, `watch` those of watches.
+//! `member` those about the member and its cluster, `watch` those of watches, `election` those of
+//! locks and elections.
 //! `json` is the JSON gateway's mapping of messages, `http` what else is served over HTTP/1.1.
 //! The numbers of the fields are facts of etcd's protocol (`rpc.proto`, `kv.proto`).
 
@@ -23,6 +24,8 @@ pub mod member;
 
 pub mod watch;
 
+pub mod election;
+
 pub mod json;
 
 pub mod http;
@@ -34,6 +37,6 @@ mod tests;
 
 pub use member::{Condition, Member};
 pub use method::Method;
-pub use reply::{RangeEncoder, TooLong, encode_put_response, encode_response};
+pub use reply::{RangeEncoder, TooLong, encode_header_alone, encode_put_response, encode_response};
 pub use request::{Decoded, Refused, decode};
 pub use status::{Code, Status, code_of};

@@ -137,7 +137,14 @@ pub fn decode(method: Method, message: &[u8]) -> Result<Option<Decoded<'_>>, Ref
         | Method::Status
         | Method::Defragment
         | Method::AuthStatus
-        | Method::HealthCheck => return Ok(None),
+        | Method::HealthCheck
+        | Method::Lock
+        | Method::Unlock
+        | Method::Campaign
+        | Method::Proclaim
+        | Method::Leader
+        | Method::Observe
+        | Method::Resign => return Ok(None),
     };
     Ok(Some(Decoded {
         request,

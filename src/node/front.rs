@@ -30,7 +30,7 @@ use crate::node::messages::{
 use crate::propose::waiters::WaiterId;
 use crate::wire::{self, HelloStatus, ServerHello, Sniff};
 use connection::{Connection, Phase};
-use desk::{Desk, Waiter};
+use desk::{Desk, News, Waiter};
 use quoin_storage::tree::Reader;
 use slab::Slab;
 use std::sync::Arc;
@@ -330,6 +330,14 @@ impl Front {
             | Outcome::Failed { revision, .. } => *revision,
         };
         let header = self.desk.header_at(revision);
+        if self.desk.errand_of(reply.waiter).is_some() {
+            let news = match reply.outcome {
+                Outcome::Done { response, .. } => News::Done(revision, *response),
+                Outcome::Failed { error, .. } => News::Failed(error),
+                Outcome::Put { .. } => News::Done(revision, api::Response::Put(Default::default())),
+            };
+            return self.settle_errand(reply.waiter, news, now_ns);
+        }
         self.settle(reply.waiter, |desk, connection, waiter, _| {
             let (id, request) = (waiter.connection, waiter.request);
             desk.write(connection, id, now_ns, |connection| match reply.outcome {
@@ -397,8 +405,27 @@ impl Front {
         }
     }
 
+    /// Gives an errand the answer that it waits for.
+    #[cold]
+    fn settle_errand(&mut self, waiter: WaiterId, news: News, now_ns: u64) {
+        let Some(waiter) = self.desk.waiters.take(waiter) else {
+            return;
+        };
+        self.desk.request_bytes -= waiter.bytes;
+        if let Some(errand) = waiter.errand {
+            let connection = find(&mut self.connections, waiter.connection);
+            self.desk
+                .go_on(connection, errand, news, &self.reader, now_ns);
+        }
+    }
+
     fn serve_held_reads(&mut self, token: u64, ok: bool, now_ns: u64) {
         for held in self.desk.held_of(token) {
+            if self.desk.errand_of(held.waiter).is_some() {
+                let news = self.desk.serve_errand(&held, &self.reader, ok, now_ns);
+                self.settle_errand(held.waiter, news, now_ns);
+                continue;
+            }
             self.settle(held.waiter, |desk, connection, waiter, reader| {
                 desk.serve_held(connection, waiter, &held, reader, ok, now_ns);
             });
@@ -407,6 +434,7 @@ impl Front {
 
     /// Serves connections that had to pause and may go on. Called once per turn.
     pub fn resume(&mut self, now_ns: u64) {
+        self.go_on(now_ns);
         let Front {
             connections,
             reader,
@@ -482,6 +510,9 @@ impl Front {
         } = self;
         desk.measure_store(reader);
         desk.expire(now_ns, |desk, waiter| {
+            if let Some(errand) = waiter.errand {
+                return desk.errands.hear(errand, News::Failed(api::Error::Timeout));
+            }
             if let Some(connection) = find(connections, waiter.connection) {
                 desk.answered(connection, waiter.connection, waiter.bytes);
                 let error = api::Error::Timeout;
@@ -510,6 +541,12 @@ impl Front {
     /// they fall silent.
     pub fn stop(&mut self, now_ns: u64) {
         self.desk.stopping = true;
+        for (id, call) in self.desk.errands.end() {
+            if let Some(connection) = find(&mut self.connections, id) {
+                let error = api::Error::Stopped;
+                self.desk.refuse(connection, id, call, error, now_ns);
+            }
+        }
         for (slot, connection) in &mut self.connections {
             let id = ConnectionId::new(slot, connection.generation);
             self.desk.end_input(connection, now_ns);

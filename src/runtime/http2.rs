@@ -330,6 +330,10 @@ impl Session {
                     let mut front = front.borrow_mut();
                     *cost += front.call(self.place.id, number, method, &message, now_ns);
                     if !streams {
+                        drop(front);
+                        if method.lingers() {
+                            self.listen(key);
+                        }
                         return;
                     }
                     if *cost >= limits::TURN_COST || !front.takes_calls(self.place.id) {
@@ -379,6 +383,7 @@ impl Session {
                 nudge.look();
             }
             let (sends, receives) = (call.waits > 0, call.incoming.is_some());
+            let listens = !receives && call.method.lingers();
             if sends {
                 match self.io.is_full() {
                     true => self.put_off(key),
@@ -391,6 +396,9 @@ impl Session {
                     true => self.put_off(key),
                     false => self.receive(key, front, cost),
                 }
+            }
+            if listens {
+                self.listen(key);
             }
         }
     }
@@ -495,7 +503,7 @@ impl Session {
         self.waits = self.waits - before + waits;
         let stalls = waits > 0;
         if stalls != (before > 0)
-            && !call.method.is_asked()
+            && call.method.tells()
             && let Some(front) = &self.place.seat.front
         {
             let number = stream_number(key, call.generation);
@@ -510,9 +518,10 @@ impl Session {
     fn forget(&mut self, key: usize) {
         let call = self.calls.remove(key);
         self.waits -= call.waits;
-        if let (false, Some(front)) = (call.method.is_asked(), &self.place.seat.front) {
+        if let (true, Some(front)) = (call.method.lingers(), &self.place.seat.front) {
             let number = stream_number(key, call.generation);
             front.borrow_mut().end_call(self.place.id, number);
+            self.place.seat.request_turn();
         }
         if let Some(mut outgoing) = call.outgoing {
             outgoing.give_up(&mut self.given);

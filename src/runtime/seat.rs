@@ -199,7 +199,11 @@ impl Seat {
             *slot = None;
         }
         if let Some(front) = &self.front {
-            front.borrow_mut().disconnect(id);
+            let mut front = front.borrow_mut();
+            front.disconnect(id);
+            if front.has_work() {
+                self.request_turn();
+            }
         }
         if self.stopping.get() {
             self.request_turn();

@@ -11,6 +11,8 @@ mod clients;
 
 mod crate_client;
 
+mod elections;
+
 mod http1;
 
 mod http2;

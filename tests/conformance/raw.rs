@@ -58,6 +58,17 @@ pub fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A field that holds a number.
+pub fn number(field: u8, mut value: u64) -> Vec<u8> {
+    let mut out = vec![field << 3];
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
 /// A message behind its prefix.
 pub fn framed(message: &[u8]) -> Vec<u8> {
     let mut out = vec![0];

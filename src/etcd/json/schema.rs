@@ -295,6 +295,41 @@ pub static PATHS: &[Path] = &[
         HEADER_ALONE,
     ),
     (
+        "/lock/lock",
+        Method::Lock,
+        &[one(1, "name", Bytes), one(2, "lease", Signed)],
+        &[HEADER, one(2, "key", Bytes)],
+    ),
+    (
+        "/lock/unlock",
+        Method::Unlock,
+        &[one(1, "key", Bytes)],
+        HEADER_ALONE,
+    ),
+    (
+        "/election/campaign",
+        Method::Campaign,
+        &[
+            one(1, "name", Bytes),
+            one(2, "lease", Signed),
+            one(3, "value", Bytes),
+        ],
+        &[HEADER, one(2, "leader", LEADER)],
+    ),
+    (
+        "/election/proclaim",
+        Method::Proclaim,
+        &[one(1, "leader", LEADER), one(2, "value", Bytes)],
+        HEADER_ALONE,
+    ),
+    ("/election/leader", Method::Leader, ELECTION, LEADER_ANSWER),
+    (
+        "/election/resign",
+        Method::Resign,
+        &[one(1, "leader", LEADER)],
+        HEADER_ALONE,
+    ),
+    (
         "/auth/status",
         Method::AuthStatus,
         &[],
@@ -305,6 +340,17 @@ pub static PATHS: &[Path] = &[
         ],
     ),
 ];
+
+const ELECTION: &[Field] = &[one(1, "name", Bytes)];
+
+const LEADER: Kind = Message(&[
+    one(1, "name", Bytes),
+    one(2, "key", Bytes),
+    one(3, "rev", Signed),
+    one(4, "lease", Signed),
+]);
+
+const LEADER_ANSWER: &[Field] = &[HEADER, one(2, "kv", PAIR)];
 
 const TIME_TO_LIVE: &[Field] = &[one(1, "ID", Signed), one(2, "keys", Bool)];
 

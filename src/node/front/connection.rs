@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::answer::Answer;
+use super::desk::ErrandId;
 use crate::limits;
 use crate::node::front::Verdict;
 use crate::watch::StreamId;
@@ -105,6 +106,8 @@ pub(super) struct Connection {
     pub touched: bool,
     /// Its watch streams, by the id that their frames carry.
     pub streams: BTreeMap<u64, WatchStream>,
+    /// Its calls that take several steps.
+    pub errands: BTreeMap<u64, ErrandId>,
     /// Watches wait until the client has taken more.
     pub watch_blocked: bool,
     /// The client broke a deadline: nothing is sent or waited for any more.
@@ -129,6 +132,7 @@ impl Connection {
             in_flight_bytes: 0,
             touched: false,
             streams: BTreeMap::new(),
+            errands: BTreeMap::new(),
             watch_blocked: false,
             abandoned: false,
         }

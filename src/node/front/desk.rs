@@ -1,6 +1,10 @@
 //! What a front's connections share: waiters, the batch, held reads, budgets, buffers.
 #![forbid(unsafe_code)]
 
+mod errand;
+
+mod errands;
+
 mod leases;
 
 mod member;
@@ -23,6 +27,9 @@ use crate::wire::{self, Decoded, FrameDecoder, Kind, RangeScratch};
 use quoin_storage::mvcc::{self, Horizon, View};
 use quoin_storage::tree::{Reader, Snapshot};
 
+pub(super) use errand::News;
+pub(super) use errands::ErrandId;
+
 /// Who waits for an answer.
 #[derive(Debug)]
 pub(super) struct Waiter {
@@ -31,6 +38,8 @@ pub(super) struct Waiter {
     pub request: u64,
     /// Charged to the budgets until answered.
     pub bytes: usize,
+    /// The errand that asks, on its way to the client's answer.
+    pub errand: Option<ErrandId>,
 }
 
 /// A read that waits for its barrier.
@@ -70,6 +79,7 @@ pub(super) struct Desk {
     /// Bytes of unfinished frames.
     pub input_bytes: usize,
     pub watching: WatchDesk,
+    pub errands: errands::Errands,
     quota: quota::Quota,
     scratch: RangeScratch,
     /// The body of a command that came over another protocol.
@@ -113,6 +123,7 @@ impl Desk {
             output_bytes: 0,
             input_bytes: 0,
             watching: WatchDesk::new(config.seed, config.watch_progress_ns),
+            errands: errands::Errands::default(),
             quota: quota::Quota::default(),
             scratch: RangeScratch::default(),
             body: Vec::new(),
@@ -284,11 +295,15 @@ impl Desk {
             || !self.full_batches.is_empty()
             || !self.gathering.is_empty()
             || !self.lease_asks.is_empty()
+            || self.errands.has_news()
             || self.watching.has_work()
     }
 
     pub fn forget(&mut self, mut connection: Connection) {
         self.close_streams(&mut connection);
+        for errand in std::mem::take(&mut connection.errands).into_values() {
+            self.errands.hear(errand, News::Gone);
+        }
         let taken = connection.calls.as_ref().map_or(0, |calls| calls.taken);
         self.output_bytes -= connection.output.len() + taken;
         self.input_bytes -= connection.input.len();
@@ -469,6 +484,11 @@ impl Desk {
         });
         self.notice(Notice::Malformed(malformed));
         self.end_input(connection, now_ns);
+    }
+
+    /// The errand that waits for an answer of the store, if it is one.
+    pub fn errand_of(&self, waiter: WaiterId) -> Option<ErrandId> {
+        self.waiters.get(waiter)?.errand
     }
 
     /// Calls `expired` for each request whose deadline has come.

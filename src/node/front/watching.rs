@@ -2,9 +2,9 @@
 
 use super::answer;
 use super::connection::{Connection, ConnectionId, Phase, WatchStream};
-use super::desk::{Desk, Turn};
+use super::desk::{Desk, ErrandId, News, Turn};
 use super::{Front, Notice, find};
-use crate::api::{self, WatchRefusal, WatchRequest};
+use crate::api::{self, WatchCreate, WatchRefusal, WatchRequest};
 use crate::etcd;
 use crate::limits;
 use crate::watch::{Batch, Bounds, Sink, StreamId, TooLarge, WatchConfig, Watches};
@@ -15,9 +15,11 @@ use slab::Slab;
 /// Whose stream it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Owner {
-    connection: ConnectionId,
+    pub connection: ConnectionId,
     /// The id that its frames carry.
-    stream: u64,
+    pub stream: u64,
+    /// The call that watches for itself, and not for its client.
+    pub errand: Option<ErrandId>,
 }
 
 /// What the order actor has to know: whether anybody watches here, and the revision up to which
@@ -151,6 +153,7 @@ impl Desk {
                 let owner = Owner {
                     connection: id,
                     stream: number,
+                    errand: None,
                 };
                 let created = self.open(connection, owner, stream).and_then(|stream| {
                     let watches = self.watching.get();
@@ -183,7 +186,7 @@ impl Desk {
     }
 
     /// Ends a stream of a connection, if it is open, and its watches.
-    fn close_stream(&mut self, connection: &mut Connection, number: u64) {
+    pub(super) fn close_stream(&mut self, connection: &mut Connection, number: u64) {
         if let Some(stream) = connection.streams.remove(&number) {
             self.watching.get().close(stream.id);
         }
@@ -214,6 +217,21 @@ impl Desk {
         Ok(id)
     }
 
+    /// Begins a watch for an errand; `revision` is the store's.
+    pub(super) fn open_watch(
+        &mut self,
+        connection: &mut Connection,
+        owner: Owner,
+        create: &WatchCreate<'_>,
+        revision: i64,
+        now_ns: u64,
+    ) -> Result<(), WatchRefusal> {
+        let open = connection.stream(owner.stream);
+        let stream = self.open(connection, owner, open)?;
+        let watches = self.watching.get();
+        watches.create(stream, create, revision, now_ns).map(|_| ())
+    }
+
     /// Ends the watches of a connection.
     pub(super) fn close_streams(&mut self, connection: &mut Connection) {
         for stream in std::mem::take(&mut connection.streams).into_values() {
@@ -239,6 +257,7 @@ impl Front {
             return;
         };
         self.desk.close_stream(connection, stream);
+        self.desk.give_up_errand(connection, stream);
     }
 
     /// The client of a call has stopped taking its messages, or goes on to. As long as it does
@@ -288,6 +307,23 @@ impl Front {
         );
         if told.is_err() {
             self.desk.notice(Notice::Corrupt);
+        }
+        drop(snapshot);
+        self.go_on(now_ns);
+    }
+
+    /// Acts on what errands have heard.
+    pub(super) fn go_on(&mut self, now_ns: u64) {
+        let Front {
+            connections,
+            reader,
+            desk,
+            ..
+        } = self;
+        for (errand, news) in desk.errands.take_news() {
+            let connection = desk.errands.connection(errand);
+            let connection = connection.and_then(|id| find(connections, id));
+            desk.go_on(connection, errand, news, reader, now_ns);
         }
     }
 
@@ -407,6 +443,26 @@ impl Voice<'_> {
         Ok(())
     }
 
+    /// Tells an errand of events.
+    fn tell_errand(&mut self, owner: Owner, errand: ErrandId, batch: &Batch<'_>) {
+        let (mut messages, mut ends) = (Vec::new(), Vec::new());
+        let mut tell = |header: &api::Header, kv: &api::KeyValue<'_>| {
+            etcd::election::encode_leader(header, kv, &mut messages);
+            ends.push(messages.len());
+        };
+        let desk = &mut *self.desk;
+        desk.errand_hears(errand, batch.events, batch.revision, &mut tell);
+        let mut begin = 0;
+        for end in ends {
+            let message = &messages[begin..end];
+            begin = end;
+            self.say(owner, |_, _, connection| {
+                connection.output.extend_from_slice(message);
+                answer::close_unasked(connection, owner.stream);
+            });
+        }
+    }
+
     fn header(&self, revision: i64) -> api::Header {
         api::Header {
             revision,
@@ -420,6 +476,12 @@ impl Sink<Owner> for Voice<'_> {
         let Some(connection) = find(self.connections, owner.connection) else {
             return false;
         };
+        if let Some(errand) = owner.errand
+            && !self.desk.errands.observes(errand)
+        {
+            // It says nothing to its client.
+            return true;
+        }
         let starved = self.desk.output_bytes >= limits::WATCH_OUTPUT_PER_FRONT;
         self.desk.watching.starved |= starved;
         let full = connection.blocks_watches();
@@ -435,6 +497,10 @@ impl Sink<Owner> for Voice<'_> {
     }
 
     fn events(&mut self, owner: Owner, watches: &[i64], batch: &Batch<'_>) -> Result<(), TooLarge> {
+        if let Some(errand) = owner.errand {
+            self.tell_errand(owner, errand, batch);
+            return Ok(());
+        }
         if self.is_call(owner) {
             return self.tell(owner, watches, batch);
         }
@@ -471,6 +537,10 @@ impl Sink<Owner> for Voice<'_> {
     }
 
     fn compacted(&mut self, owner: Owner, watch: i64, compact_revision: i64) {
+        if let Some(errand) = owner.errand {
+            // What it has missed it reads.
+            return self.desk.errands.hear(errand, News::Changed);
+        }
         // The revision is 0, as in etcd.
         let header = self.header(0);
         self.say(owner, |_, _, connection| {
@@ -480,6 +550,12 @@ impl Sink<Owner> for Voice<'_> {
     }
 
     fn ended(&mut self, owner: Owner, watch: i64, why: WatchRefusal) {
+        if let Some(errand) = owner.errand {
+            return self
+                .desk
+                .errands
+                .hear(errand, News::Failed(api::Error::Corrupt));
+        }
         let header = self.desk.header;
         self.say(owner, |_, _, connection| {
             let whose = (owner.stream, watch);

@@ -52,12 +52,21 @@ impl Desk {
         bytes: usize,
         turn: &Turn<'_>,
     ) -> Result<(), api::Error> {
+        match validate::adds_data(request) {
+            true => self.check_quota_of(bytes, turn),
+            false => Ok(()),
+        }
+    }
+
+    /// The same for what is known to add something.
+    pub(super) fn check_quota_of(
+        &mut self,
+        bytes: usize,
+        turn: &Turn<'_>,
+    ) -> Result<(), api::Error> {
         let Some(quota) = self.config.quota_bytes else {
             return Ok(());
         };
-        if !validate::adds_data(request) {
-            return Ok(());
-        }
         let cost = bytes as u64 + limits::QUOTA_COST_PER_WRITE;
         if self.quota.store_bytes + cost > quota {
             // Perhaps a compaction has made room since.

@@ -97,6 +97,10 @@ impl Desk {
             self.watch_call(connection, id, (stream, message), &mut turn);
             return turn.cost;
         }
+        if etcd::election::is_election(method) {
+            self.begin_errand(connection, id, (stream, method, message), &mut turn);
+            return turn.cost;
+        }
         let decoded = match etcd::decode(method, message) {
             Ok(Some(decoded)) => decoded,
             Ok(None) => {
@@ -318,6 +322,7 @@ impl Desk {
             connection: id,
             request: ask.number,
             bytes,
+            errand: None,
         };
         let waiter = self
             .waiters
