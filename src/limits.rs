@@ -86,6 +86,14 @@ pub const SMALL_FRAMES_BUDGET: usize = 16 * MIB;
 pub const STREAM_SEND_BYTES: usize = 256 * KIB;
 /// Bytes that wait for one HTTP/2 connection's socket; beyond it no more answers are taken.
 pub const SOCKET_OUTPUT_BYTES: usize = 256 * KIB;
+/// An answer to a range that is longer, where it may be, is given in pieces of about so many bytes.
+pub const PIECE_BYTES: usize = 128 * KIB;
+/// Entries of the tree that one slice of a long answer looks at.
+pub const SLICE_ENTRIES: usize = 1_024;
+/// Bytes of keys and values that it looks at.
+pub const SLICE_BYTES: usize = MIB;
+/// Slices of long answers that a front works at in one turn, beside those that clients wait for.
+pub const LONG_SLICES_PER_TURN: usize = 2;
 /// Bytes that one connection reads in one turn.
 pub const READ_BYTES_PER_TURN: usize = 64 * KIB;
 /// Answers of one connection that its client has not taken; beyond it no more of its requests
@@ -156,6 +164,9 @@ pub const WATCH_OUTPUT_PER_FRONT: usize = 256 * MIB;
 pub const WATCH_STALLED_BYTES_PER_FRONT: usize = 64 * MIB;
 /// How long the purge of a compaction waits for live watches to be told what it removes.
 pub const WATCH_PURGE_WAIT_MS: u64 = 1_000;
+/// How long the purge waits for a snapshot that is being streamed; one that takes longer is ended
+/// by the next compaction.
+pub const SNAPSHOT_HOLD_MS: u64 = 30 * 60 * 1_000;
 /// Default of `--watch-progress-notify-interval`, as in etcd.
 pub const WATCH_PROGRESS_MS_DEFAULT: u64 = 600_000;
 /// The smallest `--watch-progress-notify-interval`, as in etcd.

@@ -57,6 +57,7 @@ const STORAGE_MAY_USE: &Directions = &[
     ("page", &["disk"]),
     ("tree", &["disk", "page"]),
     ("mvcc", &["tree"]),
+    ("snapshot", &["mvcc", "tree"]),
 ];
 
 /// External crates that few places may name: the crate, and the path prefixes of its homes. Of
@@ -87,6 +88,7 @@ const PURE: &[&str] = &[
     "storage/src/page/",
     "storage/src/tree/",
     "storage/src/mvcc/",
+    "storage/src/snapshot/",
 ];
 
 /// What must not stand in them.

@@ -15,6 +15,8 @@ mod intervals;
 
 mod range;
 
+mod walk;
+
 mod compare;
 
 mod txn;
@@ -35,9 +37,10 @@ mod tests;
 pub use alarm::{alarms, is_raised};
 pub use applier::{Applier, BatchLimits, Command, Entry};
 pub use lease::{LeaseChange, time_to_live};
-pub use range::range;
+pub use range::{key_only, range};
 pub use store::{Store, StoreTxn};
 pub use txn::{is_read_only, is_serializable, read_txn};
+pub use walk::{RangeWalk, Stand, pair};
 pub use write::{Outcome, execute};
 
 use crate::api;

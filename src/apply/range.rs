@@ -4,6 +4,7 @@
 //! per key (never the value), at most twice the limit of them if there is one, and look each
 //! pair up when its turn has come.
 
+use super::walk::{RangeWalk, pair};
 use super::{Failure, interval_end, is_empty};
 use crate::api::{self, KvSink, RangeRequest, RangeSummary, SortOrder, SortTarget};
 use quoin_storage::mvcc::{Item, Latest, Revision, View};
@@ -45,7 +46,7 @@ pub fn range<T: TreeRead>(
         revision,
     };
     match request.sort_target {
-        SortTarget::Key => read.by_key(sink),
+        SortTarget::Key => by_key(view, request, sink),
         SortTarget::Version => read.by_number(sink, |latest| latest.version),
         SortTarget::Create => read.by_number(sink, |latest| latest.create_revision),
         SortTarget::Mod => read.by_number(sink, |latest| latest.revision.main),
@@ -53,7 +54,27 @@ pub fn range<T: TreeRead>(
     }
 }
 
-fn count<T: TreeRead>(
+/// In the order of the keys, either way.
+fn by_key<T: TreeRead>(
+    view: &View<'_, T>,
+    request: &RangeRequest<'_>,
+    sink: &mut dyn KvSink,
+) -> Result<RangeSummary, Failure> {
+    let Some(mut walk) = RangeWalk::new(view, request)? else {
+        unreachable!("asked for in key order, and more than one key");
+    };
+    let mut failure = None;
+    walk.step(view, usize::MAX, &mut |item| {
+        failure = push(sink, pair(request.keys_only, item)?).err();
+        Ok(failure.is_none())
+    })?;
+    match failure {
+        Some(failure) => Err(failure),
+        None => walk.summary(view),
+    }
+}
+
+pub(super) fn count<T: TreeRead>(
     view: &View<'_, T>,
     interval: Interval<'_>,
     revision: i64,
@@ -114,44 +135,6 @@ impl<'v, T: TreeRead> Read<'_, 'v, T> {
         match usize::try_from(self.request.limit) {
             Ok(0) | Err(_) => usize::MAX,
             Ok(limit) => limit,
-        }
-    }
-
-    fn by_key(&self, sink: &mut dyn KvSink) -> Result<RangeSummary, Failure> {
-        let (limit, keys_only) = (self.limit(), self.request.keys_only);
-        let (mut sent, mut live, mut more) = (0, 0, false);
-        let mut failure = None;
-        let mut visit = |item: &Item<'_>| {
-            live += 1;
-            if !passes(self.request, &item.latest) {
-                return Ok(true);
-            }
-            if sent == limit {
-                more = true;
-                return Ok(false);
-            }
-            sent += 1;
-            let kv = if keys_only {
-                key_only(item.key, &item.latest)
-            } else {
-                api_pair(item.key_value()?)
-            };
-            failure = push(sink, kv).err();
-            Ok(failure.is_none())
-        };
-        match self.request.sort_order {
-            SortOrder::None | SortOrder::Ascend => {
-                self.view
-                    .scan_at(self.interval, self.revision, &mut visit)?;
-            }
-            SortOrder::Descend => {
-                self.view
-                    .scan_back_at(self.interval, self.revision, &mut visit)?;
-            }
-        }
-        match failure {
-            Some(failure) => Err(failure),
-            None => self.summary(more, live),
         }
     }
 
@@ -296,7 +279,7 @@ fn has_filters(r: &RangeRequest<'_>) -> bool {
         || r.max_create_revision != 0
 }
 
-fn passes(request: &RangeRequest<'_>, latest: &Latest) -> bool {
+pub(super) fn passes(request: &RangeRequest<'_>, latest: &Latest) -> bool {
     passes_filters(request, latest.revision.main, latest.create_revision)
 }
 
@@ -316,7 +299,8 @@ fn push(sink: &mut dyn KvSink, kv: api::KeyValue<'_>) -> Result<(), Failure> {
     }
 }
 
-fn key_only<'k>(key: &'k [u8], latest: &Latest) -> api::KeyValue<'k> {
+/// A pair without its value.
+pub fn key_only<'k>(key: &'k [u8], latest: &Latest) -> api::KeyValue<'k> {
     api::KeyValue {
         key,
         create_revision: latest.create_revision,

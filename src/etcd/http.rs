@@ -1,7 +1,7 @@
 //! The endpoints over HTTP/1.1: which there are, and what they say.
 #![forbid(unsafe_code)]
 
-use super::json::schema::{PATHS, Path};
+use super::json::schema::{PATHS, Path, REFUSED};
 use super::json::{put_text, quoted};
 use super::member::{CLUSTER_VERSION, Condition, ETCD_VERSION, STORAGE_VERSION};
 use super::status::{Code, Status};
@@ -12,6 +12,8 @@ use std::fmt::Write as _;
 pub enum Route {
     /// A call through the JSON gateway.
     Call(&'static Path),
+    /// A call of etcd's gateway that is refused: its name.
+    Refused(&'static str),
     /// `/health`.
     Health,
     /// `/livez` or `/readyz`, or one check of theirs.
@@ -74,6 +76,12 @@ pub fn route(method: &str, path: &str) -> Route {
         .strip_prefix("/v3")
         .map(|rest| rest.strip_prefix("beta").unwrap_or(rest));
     if let Some(call) = behind.filter(|rest| rest.starts_with('/')) {
+        if let Some((_, name)) = REFUSED.iter().find(|(known, _)| *known == call) {
+            return match method {
+                "POST" => Route::Refused(name),
+                _ => Route::CallWithoutPost,
+            };
+        }
         return match PATHS.iter().find(|(known, ..)| *known == call) {
             Some(found) if method == "POST" => Route::Call(found),
             Some(_) => Route::CallWithoutPost,

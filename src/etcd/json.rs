@@ -93,6 +93,10 @@ fn put_value(out: &mut Vec<u8>, field: &Field, value: &Json) -> Result<(), Strin
             };
             put_number(out, field, number.ok_or_else(refuse)?);
         }
+        (Kind::Number, value) => {
+            let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+            put_number(out, field, u64::from(number.ok_or_else(refuse)?));
+        }
         (Kind::Bool, Json::Bool(value)) => put_number(out, field, u64::from(*value)),
         (Kind::Names(names), Json::String(text)) => {
             // A name that is not known is passed over, like a field.
@@ -185,6 +189,7 @@ fn put_text_value(text: &mut String, field: &Field, value: Value<'_>) -> Result<
         Kind::Text => write!(text, "{}", quoted(&String::from_utf8_lossy(bytes))),
         Kind::Signed => write!(text, "\"{}\"", number as i64),
         Kind::Unsigned => write!(text, "\"{number}\""),
+        Kind::Number => write!(text, "{}", number as u32),
         Kind::Bool => write!(text, "{}", number != 0),
         Kind::Names(names) => match usize::try_from(number).ok().and_then(|at| names.get(at)) {
             Some(name) => write!(text, "\"{name}\""),

@@ -49,7 +49,7 @@ pub struct Condition {
 }
 
 /// Appends one answer: a header, if it has one, and what `write` adds.
-fn answer(out: &mut Vec<u8>, header: Option<&Header>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn answer(out: &mut Vec<u8>, header: Option<&Header>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = message::begin(out);
     if let Some(header) = header {
         put_message(out, 1, |out| put_header(out, header));
@@ -119,22 +119,61 @@ pub fn encode_auth_status(header: &Header, out: &mut Vec<u8>) {
     });
 }
 
+/// How a service is, as `grpc.health.v1` says it. Only the server as a whole, whose name is
+/// empty, is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It serves.
+    Serving = 1,
+    /// It does not.
+    NotServing = 2,
+    /// There is no such service.
+    Unknown = 3,
+}
+
+impl Health {
+    /// How the service is that a request names.
+    pub fn of(request: &[u8], serving: bool) -> Result<Health, Status> {
+        let mut service = &b""[..];
+        let mut fields = Fields::of(request);
+        while let Some((number, value)) = fields.field().map_err(unreadable)? {
+            if number == 1 {
+                value.set_bytes(&mut service);
+            }
+        }
+        Ok(match (service, serving) {
+            (b"", true) => Health::Serving,
+            (b"", false) => Health::NotServing,
+            _ => Health::Unknown,
+        })
+    }
+
+    /// Appends what `Check` answers, and `Watch` says.
+    pub fn encode(self, out: &mut Vec<u8>) {
+        answer(out, None, |out| put_i64(out, 1, self as i64));
+    }
+}
+
 /// Answers `grpc.health.v1.Health/Check`.
 pub fn encode_health(request: &[u8], serving: bool, out: &mut Vec<u8>) -> Result<(), Status> {
-    let mut service = &b""[..];
-    let mut fields = Fields::of(request);
-    while let Some((number, value)) = fields.field().map_err(unreadable)? {
-        if number == 1 {
-            value.set_bytes(&mut service);
+    match Health::of(request, serving)? {
+        Health::Unknown => Err(Status::new(Code::NotFound, "unknown service")),
+        health => {
+            health.encode(out);
+            Ok(())
         }
     }
-    if !service.is_empty() {
-        return Err(Status::new(Code::NotFound, "unknown service"));
-    }
+}
+
+/// Answers `grpc.health.v1.Health/List`: a map of one name, which is empty.
+pub fn encode_health_list(serving: bool, out: &mut Vec<u8>) {
+    let health = if serving { 1 } else { 2 };
     answer(out, None, |out| {
-        put_i64(out, 1, if serving { 1 } else { 2 })
+        put_message(out, 1, |out| {
+            put_message(out, 1, |_| {});
+            put_message(out, 2, |out| put_i64(out, 1, health));
+        });
     });
-    Ok(())
 }
 
 fn unreadable(malformed: Malformed) -> Status {
@@ -190,6 +229,9 @@ mod tests {
             written(|out| encode_health(&[], false, out).unwrap()),
             [8, 2]
         );
+        let list = written(|out| encode_health_list(true, out));
+        assert_eq!(list, b"\x0a\x06\x0a\x00\x12\x02\x08\x01");
+        assert_eq!(Health::of(b"\x0a\x01x", true), Ok(Health::Unknown));
         let unknown = encode_health(b"\x0a\x01x", true, &mut Vec::new());
         assert_eq!(unknown, Err(Status::new(Code::NotFound, "unknown service")));
     }

@@ -3,8 +3,9 @@
 //!
 //! Reading order: `pb` is protobuf's wire format, `message` gRPC's framing, `status` how calls
 //! fail, `method` which calls there are; `request` reads requests in place, `reply` writes answers,
-//! `member` those about the member and its cluster, `watch` those of watches, `election` those of
-//! locks and elections.
+//! `sized` those that are given in pieces, `member` those about the member and its cluster,
+//! `watch` those of watches, `election` those of locks and elections; `hash` is etcd's hash of a
+//! store's history.
 //! `json` is the JSON gateway's mapping of messages, `http` what else is served over HTTP/1.1.
 //! The numbers of the fields are facts of etcd's protocol (`rpc.proto`, `kv.proto`).
 
@@ -20,11 +21,17 @@ mod request;
 
 mod reply;
 
+pub mod sized;
+
 pub mod member;
 
 pub mod watch;
 
 pub mod election;
+
+pub mod hash;
+
+pub mod maintenance;
 
 pub mod json;
 

@@ -166,7 +166,7 @@ pub fn put_kv(out: &mut Vec<u8>, field: u32, kv: &KeyValue<'_>) {
     put_i64(out, 6, kv.lease);
 }
 
-fn kv_bytes(kv: &KeyValue<'_>) -> usize {
+pub(super) fn kv_bytes(kv: &KeyValue<'_>) -> usize {
     bytes_bytes(kv.key)
         + i64_bytes(kv.create_revision)
         + i64_bytes(kv.mod_revision)

@@ -86,7 +86,7 @@ impl Flaws {
 pub fn decode(method: Method, message: &[u8]) -> Result<Option<Decoded<'_>>, Refused> {
     let mut flaws = Flaws::default();
     let request = match method {
-        Method::Range => {
+        Method::Range | Method::RangeStream => {
             let mut range = RangeRequest::default();
             merge_range(&mut range, message, &mut flaws)?;
             Request::Range(range)
@@ -132,19 +132,7 @@ pub fn decode(method: Method, message: &[u8]) -> Result<Option<Decoded<'_>>, Ref
             Request::Leases
         }
         Method::Alarm => Request::Alarm(alarm(message)?),
-        Method::Watch
-        | Method::MemberList
-        | Method::Status
-        | Method::Defragment
-        | Method::AuthStatus
-        | Method::HealthCheck
-        | Method::Lock
-        | Method::Unlock
-        | Method::Campaign
-        | Method::Proclaim
-        | Method::Leader
-        | Method::Observe
-        | Method::Resign => return Ok(None),
+        _ => return Ok(None),
     };
     Ok(Some(Decoded {
         request,
@@ -299,7 +287,7 @@ fn compact(message: &[u8]) -> Result<CompactRequest, Malformed> {
 }
 
 /// A message whose fields 1 and 2 are numbers, or that has none.
-fn two_numbers(message: &[u8]) -> Result<(i64, i64), Malformed> {
+pub(super) fn two_numbers(message: &[u8]) -> Result<(i64, i64), Malformed> {
     let (mut first, mut second) = (0, 0);
     let mut fields = Fields::of(message);
     while let Some((number, value)) = fields.field()? {

@@ -139,6 +139,7 @@ impl Front {
         if self.get(id).is_some() {
             let connection = self.connections.remove(id.slot());
             self.desk.forget(connection);
+            self.desk.forget_health(id);
         }
     }
 
@@ -263,6 +264,21 @@ impl Front {
         }
     }
 
+    /// Gives more of an answer that was given in part, see [`Answer::more`]; what it cost of a
+    /// turn. Called once the client has taken what there was.
+    pub fn feed(&mut self, id: ConnectionId, stream: u64, now_ns: u64) -> usize {
+        let Front {
+            connections,
+            reader,
+            desk,
+            ..
+        } = self;
+        match find(connections, id) {
+            Some(connection) => desk.work(connection, id, stream, reader, now_ns),
+            None => 0,
+        }
+    }
+
     /// Takes the finished calls of a connection. Their bytes count against it until
     /// [`Front::wrote`] says that they have left. `into` must be empty.
     pub fn take_answers(&mut self, id: ConnectionId, into: &mut Answers) {
@@ -318,8 +334,10 @@ impl Front {
             FrontInput::Term { term, has_leader } => {
                 self.desk.header.raft_term = term;
                 self.desk.has_leader = has_leader;
+                self.tell_health(now_ns);
             }
             FrontInput::Published => self.published(),
+            FrontInput::PurgeHeld => self.desk.purge_held(),
         }
     }
 
@@ -432,7 +450,8 @@ impl Front {
         }
     }
 
-    /// Serves connections that had to pause and may go on. Called once per turn.
+    /// Serves connections that had to pause and may go on, and works at long answers. Called once
+    /// per turn.
     pub fn resume(&mut self, now_ns: u64) {
         self.go_on(now_ns);
         let Front {
@@ -446,6 +465,11 @@ impl Front {
                 desk.resume(connection, id, reader, now_ns);
             }
         }
+        for (id, stream) in desk.long.take_working() {
+            if let Some(connection) = find(connections, id) {
+                desk.work(connection, id, stream, reader, now_ns);
+            }
+        }
     }
 
     /// The next batch of writes to propose; `None` if no more have gathered.
@@ -457,6 +481,12 @@ impl Front {
     /// [`FrontInput::ReadReady`]; `None` if none did.
     pub fn take_barrier(&mut self) -> Option<u64> {
         self.desk.take_barrier()
+    }
+
+    /// What the order actor should be asked about the purge of compacted history, if that has
+    /// changed: to hold it (anew), or to let it go.
+    pub fn take_hold(&mut self) -> Option<bool> {
+        self.desk.long.backups.take_hold()
     }
 
     /// What clients have asked about leases since the last call; `None` if nothing.
@@ -496,7 +526,7 @@ impl Front {
 
     /// After [`Front::stop`]: nobody waits for anything any more.
     pub fn is_quiet(&self) -> bool {
-        self.desk.waiters.is_empty() && self.desk.output_bytes == 0
+        self.desk.waiters.is_empty() && self.desk.output_bytes == 0 && self.desk.long.is_empty()
     }
 
     /// Looks at the deadlines.
@@ -551,6 +581,18 @@ impl Front {
             let id = ConnectionId::new(slot, connection.generation);
             self.desk.end_input(connection, now_ns);
             self.desk.touch(connection, id);
+        }
+    }
+}
+
+impl Front {
+    /// Tells those who want to know whether the server serves, if that has changed.
+    fn tell_health(&mut self, now_ns: u64) {
+        for (id, stream, health) in self.desk.changed_health() {
+            if let Some(connection) = find(&mut self.connections, id) {
+                self.desk
+                    .say_health(connection, id, (stream, health), now_ns);
+            }
         }
     }
 }

@@ -46,6 +46,14 @@ pub enum OrderInput {
         /// Its live watches have been told everything up to here.
         seen: i64,
     },
+    /// A front streams snapshots: nothing may be purged, for a bounded time. Answered, if `on`,
+    /// with [`FrontInput::PurgeHeld`].
+    HoldPurge {
+        /// Which front.
+        front: FrontId,
+        /// From now on; else no more.
+        on: bool,
+    },
     /// Stop taking proposals; finish what is in flight, checkpoint, then answer `Drained`.
     Drain,
 }
@@ -105,6 +113,8 @@ pub enum FrontInput {
     /// A root with a newer revision or another compaction has been published; heard only where
     /// somebody watches.
     Published,
+    /// From the root published by now on nothing is purged.
+    PurgeHeld,
     /// The Raft term for response headers, and whether there is a leader.
     Term {
         /// The current term.

@@ -239,6 +239,11 @@ async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<B
             Ok(body) => say(200, JSON, body),
             Err(status) => refuse(&status),
         },
+        Route::Refused(name) => match Method::from_path(name) {
+            Err(status) => refuse(&status),
+            // It is served by now, and not through the gateway.
+            Ok(_) => refuse(&Status::new(Code::NotFound, "Not Found")),
+        },
         Route::Health => health(&desk, query).await,
         Route::Checks(checks) => check(&desk, checks, query).await,
         Route::Version => say(200, JSON, pages::version(VERSION)),
@@ -263,7 +268,7 @@ async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<B
 /// What of a route is served at the door that the client came through.
 fn offered(place: &Place, route: Route) -> Route {
     let gateway = match route {
-        Route::Call(_) | Route::NoCall | Route::CallWithoutPost => true,
+        Route::Call(_) | Route::Refused(_) | Route::NoCall | Route::CallWithoutPost => true,
         Route::Health | Route::Checks(_) | Route::Metrics => return route,
         Route::Version | Route::Preflight | Route::Nothing | Route::WrongMethod => false,
     };

@@ -25,7 +25,7 @@ use h2::server::{Builder, Connection, Handshake, SendResponse};
 use ready::{Nudged, Ready};
 use slab::Slab;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -62,6 +62,8 @@ struct Call {
     waits: usize,
     /// It stands among those that were put off.
     put_off: bool,
+    /// The front has more of the answer.
+    more: bool,
 }
 
 impl Call {
@@ -91,6 +93,8 @@ struct Session {
     parts: BTreeSet<usize>,
     /// Bytes of answers that wait until the client wants more of their streams.
     waits: usize,
+    /// Calls whose clients have taken what there was of a long answer.
+    hungry: VecDeque<usize>,
     /// Bytes of answers that the codec has and the front still counts.
     given: usize,
     message_bytes_max: usize,
@@ -122,6 +126,7 @@ impl Session {
             put_off: Vec::new(),
             parts: BTreeSet::new(),
             waits: 0,
+            hungry: VecDeque::new(),
             given: 0,
             message_bytes_max,
             leaving: false,
@@ -185,6 +190,7 @@ impl Session {
         }
         loop {
             self.answer(front);
+            self.feed(front, &mut cost);
             if self.read(cx, front, &mut cost) {
                 return true;
             }
@@ -195,6 +201,7 @@ impl Session {
                 cx.waker().wake_by_ref();
             }
             let more = front.borrow().has_answers(self.place.id) || !self.ready.is_empty();
+            let more = more || !self.hungry.is_empty();
             if busy || self.io.is_full() || !more {
                 break;
             }
@@ -259,6 +266,7 @@ impl Session {
             nudge: None,
             waits: 0,
             put_off: false,
+            more: false,
         });
         self.receive(key, front, cost);
     }
@@ -440,7 +448,8 @@ impl Session {
                 self.given += message.len();
                 continue;
             };
-            if !answer.unasked {
+            call.more = answer.more;
+            if !answer.unasked && !answer.more {
                 call.asked = call.asked.saturating_sub(1);
             }
             if let Some(status) = answer.refused {
@@ -496,6 +505,10 @@ impl Session {
         };
         let waits = match outgoing.poll(&mut waker, &mut self.given) {
             Sent::All => return self.forget(key),
+            Sent::Idle if std::mem::take(&mut call.more) => {
+                self.hungry.push_back(key);
+                0
+            }
             Sent::Idle => 0,
             Sent::Part(waits) => waits,
         };
@@ -518,13 +531,30 @@ impl Session {
     fn forget(&mut self, key: usize) {
         let call = self.calls.remove(key);
         self.waits -= call.waits;
-        if let (true, Some(front)) = (call.method.lingers(), &self.place.seat.front) {
+        let open = call.asked > 0 || call.method.lingers();
+        if let (true, Some(front)) = (open, &self.place.seat.front) {
             let number = stream_number(key, call.generation);
             front.borrow_mut().end_call(self.place.id, number);
             self.place.seat.request_turn();
         }
         if let Some(mut outgoing) = call.outgoing {
             outgoing.give_up(&mut self.given);
+        }
+    }
+
+    /// Asks the front for more of long answers whose clients have taken what there was.
+    fn feed(&mut self, front: &RefCell<Front>, cost: &mut usize) {
+        while *cost < limits::TURN_COST && !self.io.is_full() {
+            let Some(key) = self.hungry.pop_front() else {
+                break;
+            };
+            // A key may have passed to another call; the front knows nothing of it to go on with.
+            let Some(call) = self.calls.get(key) else {
+                continue;
+            };
+            let number = stream_number(key, call.generation);
+            let now_ns = self.place.seat.clock.now_ns();
+            *cost += front.borrow_mut().feed(self.place.id, number, now_ns);
         }
     }
 }

@@ -11,6 +11,8 @@ pub mod data_dir;
 
 pub mod ids;
 
+pub mod restore;
+
 pub mod server;
 
 pub mod placement;

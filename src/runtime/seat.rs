@@ -312,6 +312,9 @@ impl Seat {
         if let (Some(token), Some(id)) = (front.take_barrier(), self.front_id) {
             self.to_order(OrderInput::ReadBarrier { front: id, token }, now_ns);
         }
+        if let (Some(on), Some(front)) = (front.take_hold(), self.front_id) {
+            self.to_order(OrderInput::HoldPurge { front, on }, now_ns);
+        }
         if let (Some(watching), Some(front)) = (front.take_watching(), self.front_id) {
             let Watching { on, seen } = watching;
             self.to_order(OrderInput::Watching { front, on, seen }, now_ns);

@@ -2,6 +2,7 @@
 //!
 //! `disk` is the seam to the machine, real or simulated. Above it stand the log, which makes
 //! a write durable, and the tree, which keeps the data; `mvcc` gives the tree revisions.
+//! `snapshot` is a whole store as a stream of bytes.
 
 pub mod disk;
 
@@ -12,3 +13,5 @@ pub mod page;
 pub mod tree;
 
 pub mod mvcc;
+
+pub mod snapshot;

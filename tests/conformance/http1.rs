@@ -78,6 +78,37 @@ fn the_json_gateway_answers_as_etcds_does() {
         ),
         ("/v3/maintenance/defragment", "", 200, "{}".to_owned()),
         (
+            "/v3/maintenance/hashkv",
+            r#"{"revision":"2"}"#,
+            200,
+            header(2) + r#","hash":3305255506,"compact_revision":"-1","hash_revision":"2"}"#,
+        ),
+        (
+            "/v3/maintenance/downgrade",
+            r#"{"action":"VALIDATE","version":"3.6"}"#,
+            200,
+            header(2) + r#","version":"3.7"}"#,
+        ),
+        (
+            "/v3/maintenance/transfer-leadership",
+            r#"{"targetID":"5"}"#,
+            400,
+            r#"{"code":9,"message":"etcdserver: bad leader transferee"}"#.to_owned(),
+        ),
+        (
+            "/v3/auth/authenticate",
+            r#"{"name":"a","password":"b"}"#,
+            400,
+            r#"{"code":9,"message":"etcdserver: authentication is not enabled"}"#.to_owned(),
+        ),
+        (
+            "/v3/cluster/member/add",
+            "{}",
+            501,
+            r#"{"code":12,"message":"this version of quoin does not serve etcdserverpb.Cluster/MemberAdd"}"#
+                .to_owned(),
+        ),
+        (
             "/v3/kv/put",
             r#"{"key":""}"#,
             400,

@@ -13,13 +13,19 @@ mod crate_client;
 
 mod elections;
 
+mod hashes;
+
 mod http1;
 
 mod http2;
 
 mod kills;
 
+mod ranges;
+
 mod raw;
+
+mod snapshots;
 
 use server::Server;
 

@@ -333,6 +333,7 @@ impl World {
                 self.fronts[front].local_reads = on;
             }
             FrontInput::Published => unreachable!("nobody watches here"),
+            FrontInput::PurgeHeld => unreachable!("nobody takes snapshots here"),
             FrontInput::Term { term, .. } => self.note(term),
             FrontInput::ReadReady { ok, .. } => assert!(ok),
             FrontInput::Leases(answers) => panic!("nobody has asked: {answers:?}"),

@@ -2,6 +2,8 @@
 
 mod show;
 
+mod snapshots;
+
 use quoin::runtime::data_dir::{DataDir, LOG_PREFIX, TREE};
 use quoin_storage::disk::{Disk, RealDisk};
 use quoin_storage::log::{self, LogOptions};
@@ -12,15 +14,24 @@ use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-quoinctl: looks into the data directory of a node that does not run
+quoinctl: looks into the data directory of a node that does not run, and into snapshots
 
   quoinctl check DIR          checks every segment of the log and every page of the tree
   quoinctl meta DIR           shows the identity and the tree's two meta pages
   quoinctl page DIR NUMBER    shows one page of the tree
   quoinctl log DIR            shows the log's segments, batches and records
+
+  quoinctl snapshot status FILE    shows what a snapshot is of
+  quoinctl snapshot check FILE     reads all of it
+  quoinctl snapshot restore FILE --data-dir DIR
+      [--bump-revision N] [--mark-compacted]
+      [--initial-advertise-peer-urls URLS] [--initial-cluster-token TOKEN]
+                                   makes a data directory of it, which must not be there yet
+
   quoinctl --version
 
-DIR is what the server has as --data-dir. Nothing in it is changed.
+DIR is what the server has as --data-dir; nothing in it is changed. FILE comes from 'etcdctl
+snapshot save'.
 Exit status: 0 all is sound, 1 damage was found, 2 the call could not be carried out.
 ";
 
@@ -74,6 +85,9 @@ fn run(arguments: &[&str], out: &mut dyn Write) -> Result<(), Stop> {
                 .map_err(|_| failed("the page's number is no number"))?;
             show::page(&Node::open(dir)?.disk, number, out)
         }
+        ["snapshot", "status", file] => snapshots::status(file, out),
+        ["snapshot", "check", file] => snapshots::check(file, out),
+        ["snapshot", "restore", rest @ ..] => snapshots::restore(rest, out),
         ["log", dir] => show::log(&Node::open(dir)?.disk, out),
         ["--version" | "version"] => Ok(writeln!(out, "quoinctl {}", env!("CARGO_PKG_VERSION"))?),
         ["--help" | "-h" | "help"] => Ok(out.write_all(USAGE.as_bytes())?),

@@ -14,6 +14,8 @@ pub enum Kind {
     Signed,
     /// `uint64`: the same.
     Unsigned,
+    /// `uint32`: a number.
+    Number,
     /// `bool`.
     Bool,
     /// An enum: the names of its numbers, from 0 on.
@@ -53,7 +55,7 @@ const fn many(number: u32, name: &'static str, kind: Kind) -> Field {
     }
 }
 
-use Kind::{Bool, Bytes, Message, Names, Signed, Text, Unsigned};
+use Kind::{Bool, Bytes, Message, Names, Number, Signed, Text, Unsigned};
 
 const HEADER: Field = one(
     1,
@@ -330,6 +332,51 @@ pub static PATHS: &[Path] = &[
         HEADER_ALONE,
     ),
     (
+        "/maintenance/hash",
+        Method::Hash,
+        &[],
+        &[HEADER, one(2, "hash", Number)],
+    ),
+    (
+        "/maintenance/hashkv",
+        Method::HashKv,
+        &[one(1, "revision", Signed)],
+        &[
+            HEADER,
+            one(2, "hash", Number),
+            one(3, "compact_revision", Signed),
+            one(4, "hash_revision", Signed),
+        ],
+    ),
+    (
+        "/maintenance/transfer-leadership",
+        Method::MoveLeader,
+        &[one(1, "targetID", Unsigned)],
+        &[],
+    ),
+    (
+        "/maintenance/downgrade",
+        Method::Downgrade,
+        &[
+            one(1, "action", Names(&["VALIDATE", "ENABLE", "CANCEL"])),
+            one(2, "version", Text),
+        ],
+        &[HEADER, one(2, "version", Text)],
+    ),
+    ("/auth/disable", Method::AuthDisable, &[], HEADER_ALONE),
+    (
+        "/auth/user/list",
+        Method::UserList,
+        &[],
+        &[HEADER, many(2, "users", Text)],
+    ),
+    (
+        "/auth/role/list",
+        Method::RoleList,
+        &[],
+        &[HEADER, many(2, "roles", Text)],
+    ),
+    (
         "/auth/status",
         Method::AuthStatus,
         &[],
@@ -351,6 +398,43 @@ const LEADER: Kind = Message(&[
 ]);
 
 const LEADER_ANSWER: &[Field] = &[HEADER, one(2, "kv", PAIR)];
+
+/// Calls of etcd's gateway that are refused, and their names; what their messages say does not
+/// matter.
+pub static REFUSED: &[(&str, &str)] = &[
+    ("/cluster/member/add", "/etcdserverpb.Cluster/MemberAdd"),
+    (
+        "/cluster/member/remove",
+        "/etcdserverpb.Cluster/MemberRemove",
+    ),
+    (
+        "/cluster/member/update",
+        "/etcdserverpb.Cluster/MemberUpdate",
+    ),
+    (
+        "/cluster/member/promote",
+        "/etcdserverpb.Cluster/MemberPromote",
+    ),
+    ("/auth/enable", "/etcdserverpb.Auth/AuthEnable"),
+    ("/auth/authenticate", "/etcdserverpb.Auth/Authenticate"),
+    ("/auth/user/add", "/etcdserverpb.Auth/UserAdd"),
+    ("/auth/user/get", "/etcdserverpb.Auth/UserGet"),
+    ("/auth/user/delete", "/etcdserverpb.Auth/UserDelete"),
+    (
+        "/auth/user/changepw",
+        "/etcdserverpb.Auth/UserChangePassword",
+    ),
+    ("/auth/user/grant", "/etcdserverpb.Auth/UserGrantRole"),
+    ("/auth/user/revoke", "/etcdserverpb.Auth/UserRevokeRole"),
+    ("/auth/role/add", "/etcdserverpb.Auth/RoleAdd"),
+    ("/auth/role/get", "/etcdserverpb.Auth/RoleGet"),
+    ("/auth/role/delete", "/etcdserverpb.Auth/RoleDelete"),
+    ("/auth/role/grant", "/etcdserverpb.Auth/RoleGrantPermission"),
+    (
+        "/auth/role/revoke",
+        "/etcdserverpb.Auth/RoleRevokePermission",
+    ),
+];
 
 const TIME_TO_LIVE: &[Field] = &[one(1, "ID", Signed), one(2, "keys", Bool)];
 

@@ -18,6 +18,8 @@ pub struct Answer {
     pub refused: Option<Status>,
     /// It answers no message of the client: a watch speaks.
     pub unasked: bool,
+    /// Its message is not complete, or not the last: [`super::Front::feed`] gives more.
+    pub more: bool,
 }
 
 /// Finished calls, and their messages one behind the other, each with its gRPC prefix.
@@ -85,15 +87,25 @@ pub(super) fn refusal(
 
 /// Closes the answer to a call: its message ends here.
 pub(super) fn close(connection: &mut Connection, stream: u64, refused: Option<Status>) {
-    push(connection, stream, refused, false);
+    push(connection, stream, refused, (false, false));
 }
 
 /// Closes a message that a call did not ask for.
 pub(super) fn close_unasked(connection: &mut Connection, stream: u64) {
-    push(connection, stream, None, true);
+    push(connection, stream, None, (true, false));
 }
 
-fn push(connection: &mut Connection, stream: u64, refused: Option<Status>, unasked: bool) {
+/// Closes a piece of an answer that goes on.
+pub(super) fn close_piece(connection: &mut Connection, stream: u64) {
+    push(connection, stream, None, (false, true));
+}
+
+fn push(
+    connection: &mut Connection,
+    stream: u64,
+    refused: Option<Status>,
+    (unasked, more): (bool, bool),
+) {
     let end = connection.output.len();
     if let Some(calls) = &mut connection.calls {
         calls.answers.push(Answer {
@@ -101,6 +113,7 @@ fn push(connection: &mut Connection, stream: u64, refused: Option<Status>, unask
             end,
             refused,
             unasked,
+            more,
         });
     }
 }
@@ -184,14 +197,6 @@ impl<'o> RangeWriter<'o> {
                 encoder.finish(header, summary).map_err(|_| etcd::TooLong)
             }
             RangeWriter::Etcd(encoder) => encoder.finish(summary),
-        }
-    }
-
-    /// Its bytes so far.
-    pub fn bytes(&self) -> usize {
-        match self {
-            RangeWriter::Native(encoder) => encoder.body_bytes(),
-            RangeWriter::Etcd(encoder) => encoder.body_bytes(),
         }
     }
 }

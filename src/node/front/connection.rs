@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::answer::Answer;
-use super::desk::ErrandId;
+use super::desk::{ErrandId, Long};
 use crate::limits;
 use crate::node::front::Verdict;
 use crate::watch::StreamId;
@@ -104,6 +104,8 @@ pub(super) struct Connection {
     pub in_flight_bytes: usize,
     /// It stands in the list of those that the runtime should look at.
     pub touched: bool,
+    /// Answers that are not finished.
+    pub long: Vec<Long>,
     /// Its watch streams, by the id that their frames carry.
     pub streams: BTreeMap<u64, WatchStream>,
     /// Its calls that take several steps.
@@ -131,6 +133,7 @@ impl Connection {
             in_flight: 0,
             in_flight_bytes: 0,
             touched: false,
+            long: Vec::new(),
             streams: BTreeMap::new(),
             errands: BTreeMap::new(),
             watch_blocked: false,

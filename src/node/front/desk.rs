@@ -5,17 +5,24 @@ mod errand;
 
 mod errands;
 
+mod health;
+
 mod leases;
+
+mod long;
 
 mod member;
 
 mod quota;
+
+mod ranges;
 
 mod requests;
 
 use super::answer;
 use super::connection::{Connection, ConnectionId, Phase};
 use super::watching::WatchDesk;
+
 use super::{FrontConfig, Notice};
 use crate::api;
 use crate::chance::Chance;
@@ -29,6 +36,7 @@ use quoin_storage::tree::{Reader, Snapshot};
 
 pub(super) use errand::News;
 pub(super) use errands::ErrandId;
+pub(super) use long::Long;
 
 /// Who waits for an answer.
 #[derive(Debug)]
@@ -48,6 +56,8 @@ pub(super) struct HeldRead {
     pub waiter: WaiterId,
     kind: Kind,
     body: Vec<u8>,
+    /// A range whose answer is a stream.
+    streamed: bool,
 }
 
 /// See the module.
@@ -80,6 +90,9 @@ pub(super) struct Desk {
     pub input_bytes: usize,
     pub watching: WatchDesk,
     pub errands: errands::Errands,
+    pub long: long::LongDesk,
+    /// Who wants to be told whether the server serves.
+    health: Vec<health::Watcher>,
     quota: quota::Quota,
     scratch: RangeScratch,
     /// The body of a command that came over another protocol.
@@ -124,6 +137,8 @@ impl Desk {
             input_bytes: 0,
             watching: WatchDesk::new(config.seed, config.watch_progress_ns),
             errands: errands::Errands::default(),
+            long: long::LongDesk::default(),
+            health: Vec::new(),
             quota: quota::Quota::default(),
             scratch: RangeScratch::default(),
             body: Vec::new(),
@@ -297,6 +312,7 @@ impl Desk {
             || !self.lease_asks.is_empty()
             || self.errands.has_news()
             || self.watching.has_work()
+            || self.long.has_work()
     }
 
     pub fn forget(&mut self, mut connection: Connection) {
@@ -304,6 +320,7 @@ impl Desk {
         for errand in std::mem::take(&mut connection.errands).into_values() {
             self.errands.hear(errand, News::Gone);
         }
+        self.forget_long(&mut connection);
         let taken = connection.calls.as_ref().map_or(0, |calls| calls.taken);
         self.output_bytes -= connection.output.len() + taken;
         self.input_bytes -= connection.input.len();

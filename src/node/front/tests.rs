@@ -1,6 +1,7 @@
 //! The front alone: bytes in, bytes and batches out, on a clock that the test moves.
 
 mod calls;
+mod long;
 mod watching;
 
 use super::{ConnectionId, Front, FrontConfig, Notice, Verdict};

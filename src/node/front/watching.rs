@@ -251,11 +251,13 @@ impl Desk {
 }
 
 impl Front {
-    /// A call has ended: its watches end with it.
+    /// A call has ended: its watches end with it, and nobody waits for an answer any more.
     pub fn end_call(&mut self, id: ConnectionId, stream: u64) {
         let Some(connection) = find(&mut self.connections, id) else {
             return;
         };
+        self.desk.end_long(connection, id, stream);
+        self.desk.end_health(id, stream);
         self.desk.close_stream(connection, stream);
         self.desk.give_up_errand(connection, stream);
     }

@@ -218,6 +218,9 @@ impl<S: Durable> Order<S> {
                 let _ = self.core.step(*message);
             }
             OrderInput::Watching { front, on, seen } => self.watchers.told(front, on, seen),
+            OrderInput::HoldPurge { front, on } => {
+                self.watchers.hold_purge(front, on, now_ns, out);
+            }
             OrderInput::Tick => {}
             OrderInput::Drain => {
                 self.draining.get_or_insert(now_ns);

@@ -2,7 +2,8 @@
 //! for them.
 //!
 //! A live watch is told every event, even if a compaction follows it at once; so what it has not
-//! been told yet is not purged, for as long as telling takes, but no longer than a moment.
+//! been told yet is not purged, for as long as telling takes, but no longer than a moment. Nor is
+//! anything while a front streams a snapshot, for a longer while.
 
 use crate::limits;
 use crate::node::messages::{FrontId, FrontInput, OrderOutput};
@@ -19,6 +20,8 @@ pub(super) struct Watchers {
     told: (i64, i64),
     /// The compaction whose purge waits, and until when.
     waits: (i64, u64),
+    /// By front: until when the purge waits for its snapshots; 0 if there are none.
+    held: Vec<u64>,
 }
 
 impl Watchers {
@@ -28,6 +31,7 @@ impl Watchers {
             news: false,
             told: (0, -1),
             waits: (-1, 0),
+            held: vec![0; usize::from(fronts)],
         }
     }
 
@@ -54,12 +58,37 @@ impl Watchers {
         }
     }
 
+    /// A front begins to stream a snapshot, or has no more to stream.
+    pub fn hold_purge(
+        &mut self,
+        front: FrontId,
+        on: bool,
+        now_ns: u64,
+        out: &mut Vec<OrderOutput>,
+    ) {
+        let Some(held) = self.held.get_mut(usize::from(front.0)) else {
+            return;
+        };
+        *held = match on {
+            true => now_ns + limits::SNAPSHOT_HOLD_MS * 1_000_000,
+            false => 0,
+        };
+        if on {
+            out.push(OrderOutput::Front(front, FrontInput::PurgeHeld));
+        }
+    }
+
     /// When what the newest compaction left may be purged: at once, unless a front has live
-    /// watches that have not been told of it.
+    /// watches that have not been told of it, or streams a snapshot.
     pub fn purge_at(&mut self, horizon: &Horizon, now_ns: u64) -> u64 {
         if horizon.kept >= horizon.compacted {
             return 0;
         }
+        let held_ns = self.held.iter().copied().max().unwrap_or(0);
+        self.for_watches(horizon, now_ns).max(held_ns)
+    }
+
+    fn for_watches(&mut self, horizon: &Horizon, now_ns: u64) -> u64 {
         let behind = |seen: &Option<i64>| seen.is_some_and(|seen| seen < horizon.compacted);
         if !self.seen.iter().any(behind) {
             return 0;

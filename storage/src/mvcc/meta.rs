@@ -170,6 +170,23 @@ impl Meta {
         }
     }
 
+    /// The first event that the purge has not seen.
+    pub fn purge_stands(&self) -> Revision {
+        self.purge
+    }
+
+    /// An empty store that is about to get the history up to a revision from elsewhere, in order
+    /// ([`super::restore_event`]).
+    pub fn to_restore(compacted: i64) -> Meta {
+        Meta {
+            compacted,
+            // What was purged there is not there, and what was not is purged with the next
+            // compaction at the latest.
+            purge: Revision::NONE,
+            ..Meta::default()
+        }
+    }
+
     /// Whether events wait for [`super::compact_step`].
     pub fn purge_pending(&self) -> bool {
         self.purge.main <= self.compacted

@@ -39,7 +39,7 @@ pub use compact::{compact, compact_step};
 pub use meta::{CONF_STATE_MAX, EXTRA_MAX, Horizon, Meta};
 pub use read::{Event, Item, KeyValue, Latest, View};
 pub use revision::Revision;
-pub use write::{EVENT_COST, WriteTxn};
+pub use write::{EVENT_COST, WriteTxn, restore_event};
 
 use crate::tree::{TreeError, TreeId};
 use std::fmt;
@@ -76,7 +76,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn corrupt(tree: TreeId, key: &[u8], what: &'static str) -> Error {
+    pub(crate) fn corrupt(tree: TreeId, key: &[u8], what: &'static str) -> Error {
         Error::Corrupt {
             tree,
             key: key[..key.len().min(64)].into(),

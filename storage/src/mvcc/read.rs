@@ -273,6 +273,41 @@ impl<'a, T: TreeRead> View<'a, T> {
         )
     }
 
+    /// Visits the live keys of an interval, ascending or, if `back`, descending, and looks at no
+    /// more than `entries_max` entries of the tree, those of deleted keys included.
+    ///
+    /// Returns the key at which to go on, and `None` at the end of the interval. If `visit` says
+    /// `false` that is the key which it was given.
+    pub fn scan_part(
+        &self,
+        interval: Interval<'_>,
+        revision: i64,
+        back: bool,
+        entries_max: usize,
+        visit: &mut dyn FnMut(&Item<'_>) -> Result<bool, Error>,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let revision = self.resolve(revision)?;
+        let direction = match back {
+            true => Direction::Descending,
+            false => Direction::Ascending,
+        };
+        let (mut entries, mut rest) = (0, None);
+        try_scan(self.tree, TreeId::Key, interval, direction, |key, entry| {
+            if entries == entries_max.max(1) {
+                rest = Some(key.to_vec());
+                return Ok(false);
+            }
+            entries += 1;
+            let item = self.item_at(key, entry, revision)?;
+            let goes_on = item.map_or(Ok(true), |item| visit(&item))?;
+            if !goes_on {
+                rest = Some(key.to_vec());
+            }
+            Ok(goes_on)
+        })?;
+        Ok(rest)
+    }
+
     fn walk(
         &self,
         interval: Interval<'_>,
@@ -281,23 +316,29 @@ impl<'a, T: TreeRead> View<'a, T> {
         visit: &mut dyn FnMut(&Item<'_>) -> Result<bool, Error>,
     ) -> Result<(), Error> {
         try_scan(self.tree, TreeId::Key, interval, direction, |key, entry| {
-            let entry = LatestView::decode(key, entry)?;
-            if entry.fields.latest.main <= revision {
-                if entry.fields.tombstone {
-                    return Ok(true);
-                }
-                let source = Source::Tree(self.tree);
-                return visit(&Item {
-                    key,
-                    latest: entry.fields.into(),
-                    source,
-                });
-            }
-            match event_at(self.tree, key, &entry, revision, &mut 0)? {
-                Some((at, event)) => visit(&Item::of_event(at, &event)),
-                None => Ok(true),
-            }
+            let item = self.item_at(key, entry, revision)?;
+            item.map_or(Ok(true), |item| visit(&item))
         })
+    }
+
+    /// What an entry of the key tree shows at a revision; `None` if the key did not exist then.
+    #[inline]
+    fn item_at(
+        &self,
+        key: &'a [u8],
+        entry: &'a [u8],
+        revision: i64,
+    ) -> Result<Option<Item<'a>>, Error> {
+        let entry = LatestView::decode(key, entry)?;
+        if entry.fields.latest.main > revision {
+            let event = event_at(self.tree, key, &entry, revision, &mut 0)?;
+            return Ok(event.map(|(at, event)| Item::of_event(at, &event)));
+        }
+        Ok((!entry.fields.tombstone).then(|| Item {
+            key,
+            latest: entry.fields.into(),
+            source: Source::Tree(self.tree),
+        }))
     }
 
     /// How many keys of an interval exist at a revision; exact.
@@ -438,6 +479,56 @@ impl<'a, T: TreeRead> View<'a, T> {
                 visit(&Event::of(Revision::from_key(at)?, &event))
             },
         )
+    }
+
+    /// Visits what there is of history from `from` through a revision, however far the purge of
+    /// the last compaction has come: until `visit` says `false`, or `events_max` were looked at.
+    /// Returns the place at which to go on, and `None` at the end; if `visit` says `false` that
+    /// is the place of the change which it was given.
+    pub fn history_part(
+        &self,
+        from: Revision,
+        through: i64,
+        events_max: usize,
+        visit: &mut dyn FnMut(&Event<'a>) -> Result<bool, Error>,
+    ) -> Result<Option<Revision>, Error> {
+        let through = through.min(self.horizon.revision);
+        if through < 0 {
+            return Ok(None);
+        }
+        let (start, end) = (from.to_key(), Revision::first(through + 1).to_key());
+        let part = Interval {
+            start: &start,
+            end: Some(&end),
+        };
+        let (mut events, mut rest) = (0, None);
+        try_scan(
+            self.tree,
+            TreeId::Revision,
+            part,
+            Direction::Ascending,
+            |at, event| {
+                let at = Revision::from_key(at)?;
+                let event = EventView::decode(&at.to_key(), event)?;
+                let goes_on = events < events_max.max(1) && visit(&Event::of(at, &event))?;
+                events += 1;
+                if !goes_on {
+                    rest = Some(at);
+                }
+                Ok(goes_on)
+            },
+        )?;
+        Ok(rest)
+    }
+
+    /// Whether a change is what its key was at a revision, which must be readable. A delete never
+    /// is.
+    pub fn stands_at(&self, event: &Event<'_>, revision: i64) -> Result<bool, Error> {
+        let Some(entry) = entry(self.tree, event.key)? else {
+            return Ok(false);
+        };
+        let found = event_at(self.tree, event.key, &entry, revision, &mut 0)?;
+        Ok(found.is_some_and(|(at, _)| at == event.revision))
     }
 
     /// The change at one place of history; `None` if there is none, or not any more.

@@ -1,6 +1,6 @@
 //! One revision in the making.
 
-use super::read::{Item, Latest, View, entry, put_event};
+use super::read::{Event, Item, Latest, View, entry, put_event};
 use super::record::{EVENT_ROOT, EventFields, LatestFields};
 use super::revision::KEY_LEN;
 use super::{Error, Horizon, Meta, Revision, jump::Digits, lease};
@@ -266,6 +266,37 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
             .expect("memory ends before 2^32 changes");
         Ok(())
     }
+}
+
+/// Writes a change that was made elsewhere, at its own place, which lies behind all others. Of
+/// its key only what it says is known: the history before it may be gone.
+pub fn restore_event<T: TreeWrite>(
+    tree: &mut T,
+    meta: &mut Meta,
+    event: &Event<'_>,
+) -> Result<(), Error> {
+    let mut digits = Digits::new();
+    let mut txn = WriteTxn {
+        tree,
+        meta,
+        next: event.revision,
+    };
+    let before = txn.before(event.key, &mut digits)?;
+    let after = LatestFields {
+        latest: event.revision,
+        create: event.create_revision,
+        version: event.version,
+        lease: event.lease,
+        value_len: event
+            .value
+            .len()
+            .try_into()
+            .expect("requests are limited far below 4 GiB"),
+        tombstone: event.tombstone,
+    };
+    txn.record(event.key, event.value, before, after, &mut digits)?;
+    meta.revision = event.revision.main;
+    Ok(())
 }
 
 /// What an event counts in [`Meta::live_bytes`].

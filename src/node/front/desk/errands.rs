@@ -276,7 +276,12 @@ impl Desk {
             None => {
                 let waiter = self.wait_errand(id, body.len(), now_ns)?;
                 let body = body.clone();
-                self.gathering.push(HeldRead { waiter, kind, body });
+                self.gathering.push(HeldRead {
+                    waiter,
+                    kind,
+                    body,
+                    streamed: false,
+                });
                 Ok(None)
             }
         });

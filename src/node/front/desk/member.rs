@@ -7,7 +7,7 @@ use super::{Desk, Turn};
 use crate::api::AlarmKind;
 use crate::apply::is_raised;
 use crate::etcd::http::Figures;
-use crate::etcd::{Code, Condition, Method, Status, member};
+use crate::etcd::{Code, Condition, Method, Status, maintenance, member};
 use quoin_storage::mvcc::Meta;
 use quoin_storage::tree::Reader;
 use std::sync::Arc;
@@ -46,6 +46,19 @@ impl Desk {
                 }
                 Method::AuthStatus => {
                     member::encode_auth_status(&header, out);
+                    Ok(())
+                }
+                Method::AuthDisable | Method::UserList | Method::RoleList => {
+                    maintenance::encode_nobody(&header, out);
+                    Ok(())
+                }
+                Method::MoveLeader => {
+                    let id = header.member_id;
+                    maintenance::encode_move_leader(message, id, has_leader, out)
+                }
+                Method::Downgrade => maintenance::encode_downgrade(message, &header, out),
+                Method::HealthList => {
+                    member::encode_health_list(has_leader, out);
                     Ok(())
                 }
                 Method::HealthCheck => member::encode_health(message, has_leader, out),

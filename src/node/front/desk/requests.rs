@@ -1,10 +1,10 @@
 //! Requests: admitted, served from a snapshot, held for their barrier, or proposed.
 #![forbid(unsafe_code)]
 
-use super::super::answer::{self, RangeWriter};
+use super::super::answer;
 use super::super::{Notice, connection::Connection, connection::ConnectionId};
 use super::{Desk, HeldRead, Turn, Waiter};
-use crate::api::{self, KvSink, Request};
+use crate::api::{self, Request};
 use crate::apply::{self, validate};
 use crate::etcd::{self, Method};
 use crate::limits;
@@ -22,6 +22,8 @@ pub(super) struct Ask<'a> {
     bytes: usize,
     /// Its body as the log carries it, if it came so.
     body: Option<&'a [u8]>,
+    /// A range whose answer is a stream.
+    streamed: bool,
 }
 
 impl Ask<'_> {
@@ -71,6 +73,7 @@ impl Desk {
             number: frame.id,
             bytes: frame.body.len(),
             body: Some(wire::command_body(frame)),
+            streamed: false,
         };
         self.serve_request(connection, id, &ask, &request, turn);
     }
@@ -99,6 +102,18 @@ impl Desk {
         }
         if etcd::election::is_election(method) {
             self.begin_errand(connection, id, (stream, method, message), &mut turn);
+            return turn.cost;
+        }
+        if method == Method::HealthWatch {
+            self.watch_health(connection, id, (stream, message), now_ns);
+            return turn.cost;
+        }
+        if method == Method::Snapshot {
+            self.snapshot_call(connection, id, stream, now_ns);
+            return turn.cost;
+        }
+        if matches!(method, Method::Hash | Method::HashKv) {
+            self.hash_call(connection, id, (stream, method, message), &mut turn);
             return turn.cost;
         }
         let decoded = match etcd::decode(method, message) {
@@ -133,8 +148,18 @@ impl Desk {
             number: stream,
             bytes: message.len(),
             body: None,
+            streamed: method == Method::RangeStream,
         };
-        self.serve_request(connection, id, &ask, &decoded.request, &mut turn);
+        let mut request = decoded.request;
+        if ask.streamed
+            && let Err(status) = self.check_stream(&mut request)
+        {
+            self.write(connection, id, now_ns, |connection| {
+                answer::close(connection, stream, Some(status));
+            });
+            return turn.cost;
+        }
+        self.serve_request(connection, id, &ask, &request, &mut turn);
         turn.cost
     }
 
@@ -151,7 +176,7 @@ impl Desk {
         let refused = match (admitted, request) {
             (Err(error), _) => Err(error),
             (Ok(()), Request::Range(range)) if self.local_reads || range.serializable => {
-                self.range(connection, id, ask.number, range, turn);
+                self.range(connection, id, (ask.number, ask.streamed), range, turn);
                 Ok(())
             }
             (Ok(()), Request::Txn(txn))
@@ -208,53 +233,6 @@ impl Desk {
                 _ => wire::encode_ping_reply(&header, frame.id, out),
             }
         });
-    }
-
-    /// Reads from the newest published root into the client's output.
-    fn range(
-        &mut self,
-        connection: &mut Connection,
-        id: ConnectionId,
-        request: u64,
-        range: &api::RangeRequest<'_>,
-        turn: &mut Turn<'_>,
-    ) {
-        self.ready_output(connection, turn.now_ns);
-        let before = connection.output.len();
-        let room = self.room();
-        let bytes_max = room.min(limits::RESPONSE_BYTES_MAX);
-        let (header, scratch) = (&mut self.header, &mut self.scratch);
-        let served = match turn.view() {
-            Ok(view) => {
-                let revision = view.horizon().revision;
-                header.revision = header.revision.max(revision);
-                let header = api::Header {
-                    revision,
-                    ..*header
-                };
-                let mut writer = RangeWriter::new(connection, scratch, &header, request, bytes_max);
-                match apply::range(&view, range, &mut writer) {
-                    Ok(summary) => {
-                        let bytes = writer.bytes();
-                        let finished = writer.finish(&header, summary);
-                        turn.cost += bytes / 256;
-                        finished.map_err(|_| api::Error::TooManyRequests)
-                    }
-                    // Too long for what is free now is not too long for ever.
-                    Err(_) if writer.full() && room < limits::RESPONSE_BYTES_MAX => {
-                        Err(api::Error::TooManyRequests)
-                    }
-                    Err(failure) => Err(failure.to_api()),
-                }
-            }
-            Err(error) => Err(apply::Failure::from(error).to_api()),
-        };
-        if served.is_ok() {
-            answer::close(connection, request, None);
-        }
-        self.output_bytes += connection.output.len() - before;
-        self.touch(connection, id);
-        self.served(connection, id, request, served, turn.now_ns);
     }
 
     /// A transaction that only reads is served like a read.
@@ -414,7 +392,12 @@ impl Desk {
         ask.copy_body(request, &mut body)?;
         let kind = wire::request_kind(request);
         let waiter = self.wait(connection, id, ask, now_ns)?;
-        self.gathering.push(HeldRead { waiter, kind, body });
+        self.gathering.push(HeldRead {
+            waiter,
+            kind,
+            body,
+            streamed: ask.streamed,
+        });
         Ok(())
     }
 
@@ -450,7 +433,8 @@ impl Desk {
         let mut turn = Turn::new(reader, now_ns);
         match wire::decode_request(held.kind, &held.body) {
             Ok(Request::Range(range)) if ok => {
-                self.range(connection, id, waiter.request, &range, &mut turn);
+                let whose = (waiter.request, held.streamed);
+                self.range(connection, id, whose, &range, &mut turn);
             }
             Ok(Request::Txn(txn)) if ok => {
                 self.read_txn(connection, id, waiter.request, &txn, &mut turn);

@@ -10,7 +10,7 @@ const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0";
 
 impl Bench {
     /// A connection that has turned out to speak HTTP/2.
-    fn connect_http(&mut self) -> ConnectionId {
+    pub(super) fn connect_http(&mut self) -> ConnectionId {
         let id = self.front.connect(self.now_ns).unwrap();
         self.front.received(id, &GREETING[..9], self.now_ns);
         assert_eq!(self.front.verdict(id), Verdict::Open);

@@ -373,6 +373,44 @@ fn check_revision<T: TreeRead>(view: &View<'_, T>, model: &Model, revision: i64)
         })
         .unwrap();
         assert_eq!(found.next(), None);
+
+        let mut keys: Vec<&[u8]> = expected.iter().map(|(key, _)| &key[..]).collect();
+        assert_eq!(keys_in_parts(view, interval, revision, (false, 2)), keys);
+        keys.reverse();
+        assert_eq!(keys_in_parts(view, interval, revision, (true, 5)), keys);
+    }
+}
+
+/// Reads an interval in parts of so many entries; no part may give more.
+fn keys_in_parts<T: TreeRead>(
+    view: &View<'_, T>,
+    interval: Interval<'_>,
+    revision: i64,
+    (back, entries_max): (bool, usize),
+) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    let (mut start, mut end) = (interval.start.to_vec(), interval.end.map(<[u8]>::to_vec));
+    loop {
+        let before = keys.len();
+        let rest = Interval {
+            start: &start,
+            end: end.as_deref(),
+        };
+        let mut take_it = true;
+        let next = view.scan_part(rest, revision, back, entries_max, &mut |item| {
+            // Every third is left for the next part.
+            take_it = keys.len() % 3 != 2 || keys.len() == before;
+            if take_it {
+                keys.push(item.key.to_vec());
+            }
+            Ok(take_it)
+        });
+        assert!(keys.len() - before <= entries_max);
+        match next.unwrap() {
+            None => return keys,
+            Some(next) if back => end = Some([&next[..], b"\0"].concat()),
+            Some(next) => start = next,
+        }
     }
 }
 

@@ -1,0 +1,186 @@
+//! Reading an interval in key order, in parts: the walk remembers where it stands, by key and at
+//! one revision, so that nothing is pinned between two parts.
+
+use super::range::{api_pair, count, key_only, passes};
+use super::{Failure, interval_end, is_empty};
+use crate::api::{self, RangeRequest, RangeSummary, SortOrder, SortTarget};
+use quoin_storage::mvcc::{self, Item, View};
+use quoin_storage::tree::{Interval, TreeRead};
+use std::borrow::Cow;
+
+/// From a first key to the first key beyond; `None` is open.
+type Bounds<'q> = (Cow<'q, [u8]>, Option<Cow<'q, [u8]>>);
+
+/// A range in key order that is being read.
+#[derive(Debug, Clone)]
+pub struct RangeWalk<'q> {
+    whole: Bounds<'q>,
+    /// What has not been read.
+    rest: Bounds<'q>,
+    revision: i64,
+    back: bool,
+    /// Of the request the filters and what is left out are looked at.
+    request: RangeRequest<'static>,
+    /// Pairs that may still be given.
+    left: usize,
+    /// Live keys seen.
+    live: i64,
+    /// The limit has kept a pair back.
+    more: bool,
+}
+
+/// Where a walk stands after a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stand {
+    /// Everything is given.
+    End,
+    /// The limit is reached, and there is more.
+    Limit,
+    /// Enough was looked at for now.
+    Pause,
+    /// The next pair was not taken.
+    Full,
+}
+
+fn borrow<'b>(bounds: &'b Bounds<'_>) -> Interval<'b> {
+    Interval {
+        start: &bounds.0,
+        end: bounds.1.as_deref(),
+    }
+}
+
+fn own(bounds: Bounds<'_>) -> Bounds<'static> {
+    let (start, end) = bounds;
+    (
+        Cow::Owned(start.into_owned()),
+        end.map(|end| Cow::Owned(end.into_owned())),
+    )
+}
+
+impl<'q> RangeWalk<'q> {
+    /// A walk for a request; `None` if the request is not one for pairs of an interval in the
+    /// order of the keys.
+    pub fn new<T: TreeRead>(
+        view: &View<'_, T>,
+        request: &RangeRequest<'q>,
+    ) -> Result<Option<RangeWalk<'q>>, Failure> {
+        let by_key = request.sort_target == SortTarget::Key;
+        if request.range_end.is_empty() || request.count_only || !by_key {
+            return Ok(None);
+        }
+        let revision = view.resolve(request.revision)?;
+        let start = Cow::Borrowed(request.key);
+        let end = interval_end(request.range_end).map(Cow::Borrowed);
+        let whole = (start, end);
+        Ok(Some(RangeWalk {
+            rest: whole.clone(),
+            whole,
+            revision,
+            back: request.sort_order == SortOrder::Descend,
+            request: RangeRequest {
+                key: &[],
+                range_end: &[],
+                ..*request
+            },
+            left: match usize::try_from(request.limit) {
+                Ok(0) | Err(_) => usize::MAX,
+                Ok(limit) => limit,
+            },
+            live: 0,
+            more: false,
+        }))
+    }
+
+    /// The walk, for longer than the request lives.
+    pub fn into_owned(self) -> RangeWalk<'static> {
+        RangeWalk {
+            whole: own(self.whole),
+            rest: own(self.rest),
+            ..self
+        }
+    }
+
+    /// How many pairs may still be given.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Lets so many pairs pass from here on.
+    pub fn allow(&mut self, pairs: usize) {
+        self.left = pairs;
+        self.more = false;
+    }
+
+    /// Reads on: gives pairs to `visit` until it says `false`, which leaves the pair for the next
+    /// part, or until `entries_max` entries were looked at.
+    pub fn step<T: TreeRead>(
+        &mut self,
+        view: &View<'_, T>,
+        entries_max: usize,
+        visit: &mut dyn FnMut(&Item<'_>) -> Result<bool, mvcc::Error>,
+    ) -> Result<Stand, Failure> {
+        let interval = borrow(&self.rest);
+        if is_empty(interval) {
+            return Ok(Stand::End);
+        }
+        let (mut left, mut live, mut stand) = (self.left, self.live, Stand::Pause);
+        let request = &self.request;
+        let mut each = |item: &Item<'_>| {
+            if !passes(request, &item.latest) {
+                live += 1;
+                return Ok(true);
+            }
+            stand = match left {
+                0 => Stand::Limit,
+                _ if visit(item)? => Stand::Pause,
+                _ => Stand::Full,
+            };
+            if stand == Stand::Pause {
+                left -= 1;
+                live += 1;
+            }
+            Ok(stand == Stand::Pause)
+        };
+        let next = view.scan_part(interval, self.revision, self.back, entries_max, &mut each)?;
+        (self.left, self.live) = (left, live);
+        let Some(mut next) = next else {
+            let end = self.rest.0.clone();
+            self.rest.1 = Some(end);
+            return Ok(Stand::End);
+        };
+        if self.back {
+            next.push(0);
+            self.rest.1 = Some(Cow::Owned(next));
+        } else {
+            self.rest.0 = Cow::Owned(next);
+        }
+        self.more |= stand == Stand::Limit;
+        Ok(stand)
+    }
+
+    /// What closes the answer, once a part has come to the end or to the limit. Unless the limit
+    /// has kept something back, the keys seen are the count.
+    pub fn summary<T: TreeRead>(&self, view: &View<'_, T>) -> Result<RangeSummary, Failure> {
+        let count = match self.more {
+            true => count(view, borrow(&self.whole), self.revision)?,
+            false => self.live,
+        };
+        Ok(RangeSummary {
+            more: self.more,
+            count,
+        })
+    }
+
+    /// Whether values are left out.
+    pub fn is_keys_only(&self) -> bool {
+        self.request.keys_only
+    }
+}
+
+/// The pair of an item, without its value if only keys are asked for.
+pub fn pair<'i>(keys_only: bool, item: &Item<'i>) -> Result<api::KeyValue<'i>, mvcc::Error> {
+    Ok(match keys_only {
+        true => key_only(item.key, &item.latest),
+        false => api_pair(item.key_value()?),
+    })
+}

@@ -1,0 +1,300 @@
+//! Answers in pieces: as large as they like, and never more of them at the front than a piece.
+
+use super::super::{Answer, Answers};
+use super::*;
+use crate::etcd::pb::{Fields, Value};
+use crate::etcd::{Code, Method, Status};
+use quoin_storage::mvcc;
+use quoin_storage::snapshot::SnapshotReader;
+
+/// Every key from `a` on.
+const ALL: &[u8] = b"\x0a\x01a\x12\x01\0";
+
+/// Pairs of the bench, and the bytes of a value.
+const PAIRS: usize = 3_000;
+const VALUE: usize = 500;
+
+impl Bench {
+    /// Publishes many pairs in one revision.
+    fn publish_many(&mut self, value: u8) {
+        let mut meta = Meta::decode(self.writer.user()).unwrap();
+        let mut txn = self.writer.begin();
+        let mut write = WriteTxn::begin(&mut txn, &mut meta);
+        for n in 0..PAIRS {
+            let value = vec![value; VALUE];
+            write.put(format!("k{n:06}").as_bytes(), &value, 0).unwrap();
+        }
+        write.finish();
+        txn.commit(&meta.encode());
+    }
+
+    fn compact_at(&mut self, revision: i64) {
+        let mut meta = Meta::decode(self.writer.user()).unwrap();
+        let txn = self.writer.begin();
+        mvcc::compact(&mut meta, revision).unwrap();
+        txn.commit(&meta.encode());
+    }
+
+    /// What there is, taken and sent.
+    fn pieces(&mut self, id: ConnectionId) -> Vec<(Answer, Vec<u8>)> {
+        let mut answers = Answers::default();
+        self.front.take_answers(id, &mut answers);
+        self.front.wrote(id, answers.bytes.len(), self.now_ns);
+        let pieces = answers.into_messages();
+        pieces
+            .map(|(answer, bytes)| (answer, bytes.to_vec()))
+            .collect()
+    }
+
+    /// Takes an answer to its end, with something done between the pieces: its bytes, and how it
+    /// ended.
+    fn take_long(
+        &mut self,
+        id: ConnectionId,
+        mut between: impl FnMut(&mut Bench),
+    ) -> (Vec<u8>, Option<Status>) {
+        let mut all = Vec::new();
+        for _ in 0..10_000 {
+            self.front.resume(self.now_ns);
+            for (answer, bytes) in self.pieces(id) {
+                // One pair more than a piece may have, and what stands around.
+                assert!(bytes.len() < limits::PIECE_BYTES + VALUE + 200);
+                all.extend(bytes);
+                if !answer.more {
+                    assert_eq!(self.front.waiting(), (0, 0));
+                    return (all, answer.refused);
+                }
+                between(self);
+                self.front.feed(id, answer.stream, self.now_ns);
+            }
+        }
+        panic!("it never ends");
+    }
+}
+
+fn messages(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let length = u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize;
+        all.push(bytes[5..5 + length].to_vec());
+        bytes = &bytes[5 + length..];
+    }
+    all
+}
+
+/// Pairs, whether there is a header, and the count.
+fn read_range(message: &[u8]) -> (Vec<Vec<u8>>, bool, i64) {
+    let (mut pairs, mut header, mut count) = (Vec::new(), false, 0);
+    let mut fields = Fields::of(message);
+    while let Some((number, value)) = fields.field().unwrap() {
+        match (number, value) {
+            (1, Value::Bytes(_)) => header = true,
+            (2, Value::Bytes(pair)) => pairs.push(pair.to_vec()),
+            (4, Value::Varint(number)) => count = number as i64,
+            (3, Value::Varint(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    (pairs, header, count)
+}
+
+fn unwrapped(message: &[u8]) -> &[u8] {
+    match Fields::of(message).field().unwrap() {
+        Some((1, Value::Bytes(inner))) => inner,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_long_answer_is_of_one_revision_however_slowly_it_is_taken() {
+    let mut bench = Bench::new();
+    bench.publish_many(b'1');
+    let id = bench.connect_http();
+    bench.front.call(id, 1, Method::Range, ALL, 0);
+    let (bytes, ended) = bench.take_long(id, |bench| bench.publish_many(b'2'));
+    assert_eq!(ended, None);
+    let all = messages(&bytes);
+    assert_eq!(all.len(), 1);
+    let (pairs, header, count) = read_range(&all[0]);
+    assert!(header);
+    assert_eq!((pairs.len(), count), (PAIRS, PAIRS as i64));
+    assert!(pairs.iter().all(|pair| pair.ends_with(&[b'1'; VALUE])));
+
+    // The same as a stream, of what is published by now.
+    bench.front.call(id, 2, Method::RangeStream, ALL, 0);
+    let (bytes, ended) = bench.take_long(id, |bench| bench.publish_many(b'3'));
+    assert_eq!(ended, None);
+    let all = messages(&bytes);
+    let read: Vec<_> = all.iter().map(|all| read_range(unwrapped(all))).collect();
+    let sizes: Vec<usize> = read.iter().map(|(pairs, ..)| pairs.len()).collect();
+    assert_eq!(sizes, [10, 20, 40, 80, 160, 320, 640, 1280, 450]);
+    for (at, (pairs, header, count)) in read.iter().enumerate() {
+        let last = at + 1 == read.len();
+        assert_eq!((*header, *count > 0), (last, last));
+        assert!(pairs.iter().all(|pair| pair.ends_with(&[b'2'; VALUE])));
+    }
+    assert_eq!(read.last().unwrap().2, PAIRS as i64);
+}
+
+#[test]
+fn a_limit_ends_a_stream_with_the_whole_count() {
+    let mut bench = Bench::new();
+    bench.publish_many(b'1');
+    let id = bench.connect_http();
+    for (limit, sizes) in [(10u8, &[10][..]), (30, &[10, 20]), (37, &[10, 20, 7])] {
+        let request = [ALL, &[0x18, limit]].concat();
+        bench.front.call(id, 1, Method::RangeStream, &request, 0);
+        let (bytes, ended) = bench.take_long(id, |_| {});
+        assert_eq!(ended, None);
+        let all = messages(&bytes);
+        let read: Vec<_> = all.iter().map(|all| read_range(unwrapped(all))).collect();
+        let found: Vec<usize> = read.iter().map(|(pairs, ..)| pairs.len()).collect();
+        assert_eq!(found, sizes);
+        assert_eq!(read.last().unwrap().2, PAIRS as i64, "limit {limit}");
+    }
+}
+
+#[test]
+fn a_compaction_that_overtakes_a_long_answer_ends_it() {
+    let mut bench = Bench::new();
+    bench.publish_many(b'1');
+    let id = bench.connect_http();
+    for method in [Method::Range, Method::RangeStream] {
+        bench.front.call(id, 1, method, ALL, 0);
+        let mut done = false;
+        let (_, ended) = bench.take_long(id, |bench| {
+            if !std::mem::replace(&mut done, true) {
+                bench.publish(b"x", b"y");
+                let newest = Meta::decode(bench.writer.user()).unwrap().revision;
+                bench.compact_at(newest);
+            }
+        });
+        let compacted = "etcdserver: mvcc: required revision has been compacted";
+        assert_eq!(ended, Some(Status::new(Code::OutOfRange, compacted)));
+    }
+}
+
+#[test]
+fn who_gives_up_a_long_answer_is_charged_no_more() {
+    let mut bench = Bench::new();
+    bench.publish_many(b'1');
+    let id = bench.connect_http();
+    bench.front.call(id, 1, Method::Range, ALL, 0);
+    bench.front.call(id, 2, Method::RangeStream, ALL, 0);
+    bench.front.resume(0);
+    bench.pieces(id);
+    assert!(!bench.front.is_quiet());
+    bench.front.end_call(id, 1);
+    bench.front.end_call(id, 2);
+    bench.front.feed(id, 1, 0);
+    bench.front.resume(0);
+    assert!(bench.pieces(id).is_empty());
+    assert!(bench.front.is_quiet());
+
+    // The same when the whole connection goes.
+    bench.front.call(id, 3, Method::Range, ALL, 0);
+    bench.front.disconnect(id);
+    bench.front.resume(0);
+    assert!(bench.front.is_quiet());
+}
+
+#[test]
+fn a_snapshot_waits_until_the_purge_is_held_and_lets_it_go() {
+    let mut bench = Bench::new();
+    bench.publish_many(b'1');
+    let id = bench.connect_http();
+    assert_eq!(bench.front.take_hold(), None);
+    bench.front.call(id, 1, Method::Snapshot, b"", 0);
+    bench.front.resume(0);
+    assert!(bench.pieces(id).is_empty());
+    assert_eq!(bench.front.take_hold(), Some(true));
+    assert_eq!(bench.front.take_hold(), None);
+    bench.front.step(FrontInput::PurgeHeld, 0);
+    // What is written meanwhile is not in it.
+    let (bytes, ended) = bench.take_long(id, |bench| bench.publish_many(b'2'));
+    assert_eq!(ended, None);
+    let parts = messages(&bytes);
+    let blobs: Vec<&[u8]> = parts
+        .iter()
+        .map(|part| {
+            let mut fields = Fields::of(part);
+            loop {
+                match fields.field().unwrap() {
+                    Some((3, Value::Bytes(blob))) => break blob,
+                    Some(_) => {}
+                    None => panic!("no blob"),
+                }
+            }
+        })
+        .collect();
+    let (sum, rest) = blobs.split_last().unwrap();
+    assert_eq!(sum.len(), 32);
+    let file = rest.concat();
+    let mut reader = SnapshotReader::open(&file[..]).unwrap();
+    let mut events = 0;
+    while reader.next_record().unwrap().is_some() {
+        events += 1;
+    }
+    assert_eq!((events, reader.header().revision), (PAIRS, 2));
+    assert_eq!(bench.front.take_hold(), Some(false));
+
+    // One that is given up lets it go, too.
+    bench.front.call(id, 2, Method::Snapshot, b"", 0);
+    assert_eq!(bench.front.take_hold(), Some(true));
+    bench.front.end_call(id, 2);
+    assert_eq!(bench.front.take_hold(), Some(false));
+    bench.front.step(FrontInput::PurgeHeld, 0);
+    bench.front.resume(0);
+    assert!(bench.front.is_quiet());
+}
+
+#[test]
+fn a_hash_takes_turns_and_begins_anew_after_a_compaction() {
+    let mut bench = Bench::new();
+    bench.publish_many(b'1');
+    let id = bench.connect_http();
+    let hash = |bench: &mut Bench, compacts: bool| {
+        bench.front.call(id, 1, Method::HashKv, b"", 0);
+        bench.front.resume(0);
+        assert!(bench.pieces(id).is_empty(), "it takes several turns");
+        if compacts {
+            bench.compact_at(2);
+        }
+        let (bytes, ended) = bench.take_long(id, |_| {});
+        assert_eq!(ended, None);
+        messages(&bytes).remove(0)
+    };
+    let before = hash(&mut bench, false);
+    let across = hash(&mut bench, true);
+    assert_ne!(across, before);
+    assert_eq!(hash(&mut bench, false), across);
+}
+
+#[test]
+fn who_watches_health_is_told_when_it_changes() {
+    let mut bench = Bench::new();
+    let id = bench.connect_http();
+    bench.front.call(id, 1, Method::HealthWatch, b"", 0);
+    bench
+        .front
+        .call(id, 2, Method::HealthWatch, b"\x0a\x01x", 0);
+    let told = |bench: &mut Bench| -> Vec<(u64, u8)> {
+        let pieces = bench.pieces(id);
+        let last = |bytes: &[u8]| *bytes.last().unwrap();
+        pieces
+            .iter()
+            .map(|(answer, bytes)| (answer.stream, last(bytes)))
+            .collect()
+    };
+    assert_eq!(told(&mut bench), [(1, 2), (2, 3)]);
+    let term = |has_leader| FrontInput::Term {
+        term: 2,
+        has_leader,
+    };
+    bench.front.step(term(true), 0);
+    bench.front.step(term(true), 0);
+    assert_eq!(told(&mut bench), [(1, 1)]);
+    bench.front.end_call(id, 1);
+    bench.front.step(term(false), 0);
+    assert!(told(&mut bench).is_empty());
+}
