@@ -170,6 +170,11 @@ pub fn refusal(status: &Status) -> String {
     format!("{{\"code\":{},\"message\":{message}}}", status.code as u8)
 }
 
+/// The same where answers stand on lines.
+pub fn refused_line(status: &Status) -> String {
+    format!("{{\"error\":{}}}\n", refusal(status))
+}
+
 /// The HTTP status that stands for a code of gRPC.
 pub fn http_status(code: Code) -> u16 {
     match code {
@@ -192,12 +197,13 @@ pub fn http_status(code: Code) -> u16 {
 pub fn answer(path: &Path, message: &[u8]) -> Result<String, Status> {
     let (_, method, _, fields) = path;
     let mut text = String::with_capacity(message.len() * 3 / 2);
-    if method.is_stream() {
+    let lines = method.is_stream() || method.tells();
+    if lines {
         text.push_str("{\"result\":");
     }
     put_text(&mut text, fields, message)
         .map_err(|malformed| Status::new(Code::Internal, malformed.0))?;
-    if method.is_stream() {
+    if lines {
         text.push_str("}\n");
     }
     Ok(text)

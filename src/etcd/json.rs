@@ -6,6 +6,10 @@
 
 pub mod schema;
 
+mod split;
+
+pub use split::Splitter;
+
 use crate::etcd::pb::{Fields, Malformed, Value, put_bytes, put_message, put_u64};
 use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+mod lines;
+
 use crate::etcd::http::{self as pages, Check, Route};
 use crate::etcd::json::schema::Path;
 use crate::etcd::json::to_message;
@@ -24,6 +26,7 @@ use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
+use lines::Lines;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -44,6 +47,7 @@ pub async fn serve(place: Place, stream: TcpStream) {
         place,
         next: Cell::new(1),
         finished: RefCell::new(HashMap::new()),
+        streams: RefCell::new(HashMap::new()),
     });
     let server = Rc::clone(&desk);
     let service = service_fn(move |request| answer(Rc::clone(&server), request));
@@ -80,6 +84,8 @@ struct Desk {
     next: Cell<u64>,
     /// Finished calls that nobody has picked up yet.
     finished: RefCell<HashMap<u64, Result<Bytes, Status>>>,
+    /// Answers to streams that have not been written.
+    streams: RefCell<HashMap<u64, lines::Answers>>,
 }
 
 impl Desk {
@@ -92,7 +98,30 @@ impl Desk {
         front.borrow_mut().take_answers(self.place.id, &mut answers);
         for (answer, message) in answers.into_messages() {
             let result = answer.refused.map_or(Ok(message), Err);
+            if let Some(answers) = self.streams.borrow_mut().get_mut(&answer.stream) {
+                answers.push_back(result);
+                continue;
+            }
             self.finished.borrow_mut().insert(answer.stream, result);
+        }
+    }
+
+    fn take_number(&self) -> u64 {
+        self.next.replace(self.next.get() + 1)
+    }
+
+    /// So many bytes of answers have left, or never will.
+    fn pay(&self, bytes: usize) {
+        let Some(front) = &self.seat().front else {
+            return;
+        };
+        if bytes > 0 {
+            let mut front = front.borrow_mut();
+            front.wrote(self.place.id, bytes, self.seat().clock.now_ns());
+            if front.has_work() {
+                // Somebody waited for that.
+                self.seat().request_turn();
+            }
         }
     }
 
@@ -102,7 +131,7 @@ impl Desk {
         method: Method,
         message: &[u8],
     ) -> Result<(Bytes, Owed), Status> {
-        let number = self.next.replace(self.next.get() + 1);
+        let number = self.take_number();
         let Some(front) = &self.seat().front else {
             return Err(crate::api::Error::Stopped.into());
         };
@@ -155,10 +184,7 @@ impl Owed {
     fn pay(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        if let (Some(front), true) = (&self.desk.seat().front, bytes > 0) {
-            let now_ns = self.desk.seat().clock.now_ns();
-            front.borrow_mut().wrote(self.desk.place.id, bytes, now_ns);
-        }
+        self.desk.pay(bytes);
     }
 }
 
@@ -172,6 +198,18 @@ impl Drop for Owed {
 struct Body {
     rest: Bytes,
     owed: Option<Owed>,
+    /// What comes behind it.
+    lines: Option<Lines>,
+}
+
+impl From<Lines> for Body {
+    fn from(lines: Lines) -> Body {
+        Body {
+            rest: Bytes::new(),
+            owed: None,
+            lines: Some(lines),
+        }
+    }
 }
 
 impl From<String> for Body {
@@ -179,6 +217,7 @@ impl From<String> for Body {
         Body {
             rest: text.into(),
             owed: None,
+            lines: None,
         }
     }
 }
@@ -189,8 +228,18 @@ impl http_body::Body for Body {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(lines) = &mut self.lines {
+            let line = match lines.poll_line(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => None,
+                Poll::Ready(Some(Ok(line))) => return Poll::Ready(Some(Ok(Frame::data(line)))),
+                Poll::Ready(Some(Err(status))) => Some(pages::refused_line(&status)),
+            };
+            self.lines = None;
+            return Poll::Ready(line.map(|line| Ok(Frame::data(line.into()))));
+        }
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
@@ -205,11 +254,14 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        http_body::SizeHint::with_exact(self.rest.len() as u64)
+        match self.lines {
+            Some(_) => http_body::SizeHint::default(),
+            None => http_body::SizeHint::with_exact(self.rest.len() as u64),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.lines.is_none() && self.rest.is_empty()
     }
 }
 
@@ -235,6 +287,16 @@ async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<B
     let query = head.uri.query();
     let route = pages::route(head.method.as_str(), head.uri.path());
     Ok(match offered(&desk.place, route) {
+        Route::Call(path) if path.1.is_stream() || path.1.tells() => {
+            let mut lines = Lines::new(&desk, path, body);
+            match poll_fn(|cx| lines.poll_first(cx)).await {
+                Ok(()) => say(200, JSON, lines),
+                Err(status) => {
+                    let code = pages::http_status(status.code);
+                    say(code, JSON, pages::refused_line(&status))
+                }
+            }
+        }
         Route::Call(path) => match call(&desk, path, body).await {
             Ok(body) => say(200, JSON, body),
             Err(status) => refuse(&status),
@@ -290,6 +352,7 @@ async fn call(desk: &Rc<Desk>, path: &'static Path, body: Incoming) -> Result<Bo
     Ok(Body {
         rest: pages::answer(path, &answer)?.into(),
         owed: Some(owed),
+        lines: None,
     })
 }
 

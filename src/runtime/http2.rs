@@ -164,7 +164,12 @@ impl Session {
                 let given = std::mem::take(&mut self.given);
                 if given > 0 {
                     let now_ns = seat.clock.now_ns();
-                    front.borrow_mut().wrote(self.place.id, given, now_ns);
+                    let mut front = front.borrow_mut();
+                    front.wrote(self.place.id, given, now_ns);
+                    if front.has_work() {
+                        // Watches waited for that.
+                        seat.request_turn();
+                    }
                 }
                 if over {
                     return Poll::Ready(());

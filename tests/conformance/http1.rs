@@ -1,7 +1,7 @@
 //! The JSON gateway, health, version and metrics, over HTTP/1.1 as etcd says them.
 
 use super::{Server, start};
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -74,7 +74,11 @@ fn the_json_gateway_answers_as_etcds_does() {
             "/v3/lease/keepalive",
             r#"{"ID":7}"#,
             200,
-            format!("{{\"result\":{},\"ID\":\"7\"}}}}\n", header(2)),
+            // A stream comes in chunks.
+            format!(
+                "87\r\n{{\"result\":{},\"ID\":\"7\"}}}}\n\r\n0\r\n\r\n",
+                header(2)
+            ),
         ),
         ("/v3/maintenance/defragment", "", 200, "{}".to_owned()),
         (
@@ -135,6 +139,203 @@ fn the_json_gateway_answers_as_etcds_does() {
     // More than a message may hold.
     let long = format!(r#"{{"key":"{}"}}"#, "A".repeat(5 << 20));
     assert_eq!(call("/v3/kv/put", &long).0, 429);
+}
+
+/// A stream through the gateway: its body stays open, and its answers come in chunks.
+struct Stream {
+    socket: BufReader<TcpStream>,
+    kept: String,
+}
+
+impl Stream {
+    fn open(address: SocketAddr, path: &str, body: &str) -> Stream {
+        let mut socket = TcpStream::connect(address).expect("it serves");
+        let limit = Some(Duration::from_secs(20));
+        socket.set_read_timeout(limit).expect("a socket");
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+        socket.write_all(head.as_bytes()).expect("it is read");
+        let mut stream = Stream {
+            socket: BufReader::new(socket),
+            kept: String::new(),
+        };
+        stream.say(body);
+        stream
+    }
+
+    /// Sends a piece of the body.
+    fn say(&mut self, text: &str) {
+        let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+        let socket = self.socket.get_mut();
+        socket.write_all(chunk.as_bytes()).expect("it is read");
+    }
+
+    /// Ends the body.
+    fn finish(&mut self) {
+        let socket = self.socket.get_mut();
+        socket.write_all(b"0\r\n\r\n").expect("it is read");
+    }
+
+    fn text_line(&mut self) -> String {
+        let mut line = String::new();
+        self.socket.read_line(&mut line).expect("it goes on");
+        line.trim_end().to_owned()
+    }
+
+    /// The headers of the answer.
+    fn head(&mut self) -> String {
+        let mut head = String::new();
+        loop {
+            let line = self.text_line();
+            if line.is_empty() {
+                return head.to_ascii_lowercase();
+            }
+            head += &(line + "\n");
+        }
+    }
+
+    /// The next line of the answer; empty at its end.
+    fn line(&mut self) -> String {
+        loop {
+            if let Some((line, rest)) = self.kept.split_once('\n') {
+                let line = line.to_owned();
+                self.kept = rest.to_owned();
+                return line;
+            }
+            let size = self.text_line();
+            let size = usize::from_str_radix(&size, 16).expect("a size");
+            let mut chunk = vec![0; size + 2];
+            self.socket.read_exact(&mut chunk).expect("a chunk");
+            if size == 0 {
+                return String::new();
+            }
+            chunk.truncate(size);
+            self.kept += std::str::from_utf8(&chunk).expect("text");
+        }
+    }
+}
+
+fn result(revision: u32, rest: &str) -> String {
+    format!("{{\"result\":{}{rest}}}}}", header(revision))
+}
+
+#[test]
+fn a_watch_through_the_gateway_goes_on_line_by_line() {
+    let (server, _dir) = start();
+    let call = |path: &str, body: &str| ask(server.address, "POST", path, body).0;
+    let create = r#"{"create_request":{"key":"YQ=="}}"#;
+    let mut watch = Stream::open(server.address, "/v3/watch", create);
+    let head = watch.head();
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(head.contains("transfer-encoding: chunked"), "{head}");
+    assert_eq!(watch.line(), result(1, r#","created":true"#));
+    assert_eq!(call("/v3/kv/put", r#"{"key":"YQ==","value":"MQ=="}"#), 200);
+    let put = r#","events":[{"kv":{"key":"YQ==","create_revision":"2","mod_revision":"2","version":"1","value":"MQ=="}}]"#;
+    assert_eq!(watch.line(), result(2, put));
+    // The body may go on, in pieces, and it may end: the watch stays.
+    watch.say(r#"{"createRequest":{"key":"YQ==","startRevi"#);
+    watch.say(r#"sion":2,"filters":["NODELETE"]}} {"cancel_request":{"watch_id":"0"}}{"progress"#);
+    watch.say(r#"_request":{}}"#);
+    watch.finish();
+    let mut lines = Vec::new();
+    for _ in 0..4 {
+        lines.push(watch.line());
+    }
+    assert_eq!(lines[0], result(2, r#","watch_id":"1","created":true"#));
+    lines.sort_by_key(String::len);
+    assert_eq!(lines[0], result(2, r#","canceled":true"#));
+    assert_eq!(lines[1], result(2, r#","watch_id":"-1""#));
+    let replayed = put.replace(r#","events""#, r#","watch_id":"1","events""#);
+    assert_eq!(lines[3], result(2, &replayed));
+    assert_eq!(call("/v3/kv/deleterange", r#"{"key":"YQ=="}"#), 200);
+    assert_eq!(call("/v3/kv/put", r#"{"key":"YQ=="}"#), 200);
+    let put = r#","watch_id":"1","events":[{"kv":{"key":"YQ==","create_revision":"4","mod_revision":"4","version":"1"}}]"#;
+    assert_eq!(watch.line(), result(4, put));
+    // A stop ends it with a word.
+    let stop = std::thread::spawn(|| server.terminate());
+    let stopped = r#"{"error":{"code":14,"message":"etcdserver: server stopped"}}"#;
+    assert_eq!(watch.line(), stopped);
+    assert!(stop.join().expect("it stops").0.success());
+}
+
+#[test]
+fn other_streams_of_the_gateway_answer_each_message() {
+    let (server, _dir) = start();
+    let call = |path: &str, body: &str| ask(server.address, "POST", path, body);
+    assert_eq!(call("/v3/lease/grant", r#"{"TTL":600,"ID":100}"#).0, 200);
+    let mut keep = Stream::open(server.address, "/v3/lease/keepalive", r#"{"ID":100}"#);
+    keep.head();
+    let kept = result(1, r#","ID":"100","TTL":"600""#);
+    assert_eq!(keep.line(), kept);
+    keep.say(r#"{"ID":"100"}{"ID":"#);
+    assert_eq!(keep.line(), kept);
+    keep.say("7}");
+    assert_eq!(keep.line(), result(1, r#","ID":"7""#));
+    keep.finish();
+    assert_eq!(keep.line(), "");
+    let (status, body) = call("/v3/lease/keepalive", "");
+    assert_eq!((status, &*body), (200, "0\r\n\r\n"));
+
+    let mut observe = Stream::open(server.address, "/v3/election/observe", r#"{"name":"ZQ=="}"#);
+    observe.finish();
+    let campaign = r#"{"name":"ZQ==","lease":100,"value":"dg=="}"#;
+    let won = format!(
+        r#"{},"leader":{{"name":"ZQ==","key":"ZS82NA==","rev":"2","lease":"100"}}}}"#,
+        header(2)
+    );
+    assert_eq!(call("/v3/election/campaign", campaign), (200, won));
+    observe.head();
+    let leader = r#","kv":{"key":"ZS82NA==","create_revision":"2","mod_revision":"2","version":"1","value":"dg==","lease":"100"}"#;
+    assert_eq!(observe.line(), result(2, leader));
+    let locked = format!(r#"{},"key":"bC82NA=="}}"#, header(3));
+    let lock = call("/v3/lock/lock", r#"{"name":"bA==","lease":"100"}"#);
+    assert_eq!(lock, (200, locked));
+    let nobody = (
+        500,
+        r#"{"code":2,"message":"election: no leader"}"#.to_owned(),
+    );
+    assert_eq!(call("/v3/election/leader", r#"{"name":"eA=="}"#), nobody);
+
+    // What is no message ends a stream.
+    let mut wrong = Stream::open(server.address, "/v3/watch", "{bad}");
+    assert!(wrong.head().starts_with("http/1.1 400"));
+    let create = r#"{"create_request":{}}x"#;
+    let mut wrong = Stream::open(server.address, "/v3/watch", create);
+    wrong.head();
+    assert_eq!(wrong.line(), result(3, r#","created":true"#));
+    assert!(wrong.line().starts_with(r#"{"error":{"code":3,"#));
+    assert_eq!(wrong.line(), "");
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_lock_request_along() {
+    let (server, _dir) = start();
+    let call = |path: &str, body: &str| ask(server.address, "POST", path, body);
+    for lease in ["1", "2"] {
+        call("/v3/lease/grant", &format!(r#"{{"TTL":600,"ID":{lease}}}"#));
+    }
+    call("/v3/lock/lock", r#"{"name":"bA==","lease":"1"}"#);
+    let mut waiting = Stream::open(
+        server.address,
+        "/v3/lock/lock",
+        r#"{"name":"bA==","lease":2}"#,
+    );
+    waiting.finish();
+    let count = || {
+        let (_, text) = call(
+            "/v3/kv/range",
+            r#"{"key":"bC8=","range_end":"bDA=","count_only":true}"#,
+        );
+        text.split("\"count\":\"")
+            .nth(1)
+            .and_then(|rest| rest.chars().next())
+    };
+    while count() != Some('2') {
+        std::thread::yield_now();
+    }
+    drop(waiting);
+    while count() != Some('1') {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -297,6 +297,39 @@ pub static PATHS: &[Path] = &[
         HEADER_ALONE,
     ),
     (
+        "/watch",
+        Method::Watch,
+        &[
+            one(1, "create_request", WATCH_CREATE),
+            one(2, "cancel_request", Message(&[one(1, "watch_id", Signed)])),
+            one(3, "progress_request", Message(&[])),
+        ],
+        &[
+            HEADER,
+            one(2, "watch_id", Signed),
+            one(3, "created", Bool),
+            one(4, "canceled", Bool),
+            one(5, "compact_revision", Signed),
+            one(6, "cancel_reason", Text),
+            one(7, "fragment", Bool),
+            many(
+                11,
+                "events",
+                Message(&[
+                    one(1, "type", Names(&["PUT", "DELETE"])),
+                    one(2, "kv", PAIR),
+                    one(3, "prev_kv", PAIR),
+                ]),
+            ),
+        ],
+    ),
+    (
+        "/election/observe",
+        Method::Observe,
+        ELECTION,
+        LEADER_ANSWER,
+    ),
+    (
         "/lock/lock",
         Method::Lock,
         &[one(1, "name", Bytes), one(2, "lease", Signed)],
@@ -387,6 +420,17 @@ pub static PATHS: &[Path] = &[
         ],
     ),
 ];
+
+const WATCH_CREATE: Kind = Message(&[
+    one(1, "key", Bytes),
+    one(2, "range_end", Bytes),
+    one(3, "start_revision", Signed),
+    one(4, "progress_notify", Bool),
+    many(5, "filters", Names(&["NOPUT", "NODELETE"])),
+    one(6, "prev_kv", Bool),
+    one(7, "watch_id", Signed),
+    one(8, "fragment", Bool),
+]);
 
 const ELECTION: &[Field] = &[one(1, "name", Bytes)];
 

@@ -1,0 +1,235 @@
+//! Streams through the JSON gateway: each message of the body is a JSON text behind the one
+//! before, each answer a `result` on a line of its own, written as it comes.
+
+#![forbid(unsafe_code)]
+
+use super::Desk;
+use crate::etcd::http as pages;
+use crate::etcd::json::schema::Path;
+use crate::etcd::json::{Splitter, to_message};
+use crate::etcd::{Code, Method, Status, message};
+use crate::node::front::Front;
+use bytes::Bytes;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// Answers to a stream that have not been written: a message with its prefix, or the end.
+pub type Answers = VecDeque<Result<Bytes, Status>>;
+
+/// A stream of calls and answers.
+pub struct Lines {
+    desk: Rc<Desk>,
+    path: &'static Path,
+    /// How the front knows it.
+    number: u64,
+    /// The body, as long as it goes on.
+    body: Option<Incoming>,
+    text: Splitter,
+    /// Bytes of the text that the front counts.
+    kept: usize,
+    /// The oldest incomplete message began now or before.
+    partial: bool,
+    /// Messages without an answer.
+    asked: usize,
+    /// A line that was asked for and not taken.
+    peeked: Option<Result<Bytes, Status>>,
+    /// What is wrong with the body.
+    failed: Option<Status>,
+    over: bool,
+}
+
+impl Lines {
+    /// A stream of which nothing has been read.
+    pub fn new(desk: &Rc<Desk>, path: &'static Path, body: Incoming) -> Lines {
+        let number = desk.take_number();
+        desk.streams.borrow_mut().insert(number, Answers::new());
+        Lines {
+            desk: Rc::clone(desk),
+            path,
+            number,
+            body: Some(body),
+            text: Splitter::default(),
+            kept: 0,
+            partial: false,
+            asked: 0,
+            peeked: None,
+            failed: None,
+            over: false,
+        }
+    }
+
+    fn method(&self) -> Method {
+        self.path.1
+    }
+
+    /// Waits for the first line: the stream begins well, or is refused.
+    pub fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        match self.poll_line(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Err(status))) => Poll::Ready(Err(status)),
+            Poll::Ready(line) => {
+                self.peeked = line;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// The next line; a refusal is the last.
+    pub fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
+        if let Some(line) = self.peeked.take() {
+            return Poll::Ready(Some(line));
+        }
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let desk = Rc::clone(&self.desk);
+        let Some(front) = &desk.seat().front else {
+            return Poll::Ready(None);
+        };
+        if desk.seat().is_stopping() {
+            return self.refuse(crate::api::Error::Stopped.into());
+        }
+        if self.failed.is_none()
+            && let Err(status) = self.read(cx, front)
+        {
+            // What was asked before is answered first.
+            self.failed = Some(status);
+            self.body = None;
+        }
+        desk.take_answers(front);
+        let answer = {
+            let mut streams = desk.streams.borrow_mut();
+            streams.get_mut(&self.number).and_then(VecDeque::pop_front)
+        };
+        match answer {
+            Some(Ok(framed)) => {
+                if !self.method().tells() {
+                    self.asked = self.asked.saturating_sub(1);
+                }
+                let line = pages::answer(self.path, &framed[message::PREFIX_BYTES..]);
+                desk.pay(framed.len());
+                match line {
+                    Ok(line) => Poll::Ready(Some(Ok(line.into()))),
+                    Err(status) => self.refuse(status),
+                }
+            }
+            Some(Err(status)) => self.refuse(status),
+            None if self.asked == 0 || self.method().tells() => match self.failed.take() {
+                Some(status) => self.refuse(status),
+                // Who only listens has said all, and is told on.
+                None if self.body.is_some() || self.method().tells() => Poll::Pending,
+                None => {
+                    self.over = true;
+                    Poll::Ready(None)
+                }
+            },
+            // The task is woken when the front has an answer.
+            None => Poll::Pending,
+        }
+    }
+
+    fn refuse(&mut self, status: Status) -> Poll<Option<Result<Bytes, Status>>> {
+        self.over = true;
+        Poll::Ready(Some(Err(status)))
+    }
+
+    /// Reads what has come, as far as the front takes it.
+    fn read(&mut self, cx: &mut Context<'_>, front: &RefCell<Front>) -> Result<(), Status> {
+        loop {
+            while front.borrow().takes_calls(self.desk.place.id)
+                && let Some(text) = self.text.next_message()
+            {
+                self.call(&text, front)?;
+            }
+            self.count(front)?;
+            let full = !front.borrow().takes_calls(self.desk.place.id);
+            let Some(body) = &mut self.body else {
+                return Ok(());
+            };
+            if full {
+                return Ok(());
+            }
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.text.push(&data);
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    return Err(Status::new(Code::Canceled, "the body is incomplete"));
+                }
+                Poll::Ready(None) => {
+                    self.body = None;
+                    while let Some(text) = self.text.next_message() {
+                        self.call(&text, front)?;
+                    }
+                    let rest = self.text.take_rest();
+                    if !rest.is_empty() {
+                        self.call(&rest, front)?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, text: &[u8], front: &RefCell<Front>) -> Result<(), Status> {
+        if !self.method().is_stream() && self.asked > 0 {
+            return Ok(());
+        }
+        let (_, method, fields, _) = self.path;
+        let message = to_message(fields, text);
+        let message = message.map_err(|text| Status::new(Code::InvalidArgument, text))?;
+        self.asked += usize::from(method.is_asked());
+        let now_ns = self.desk.seat().clock.now_ns();
+        let mut front = front.borrow_mut();
+        front.call(self.desk.place.id, self.number, *method, &message, now_ns);
+        self.desk.seat().request_turn();
+        Ok(())
+    }
+
+    /// Has the front count what is kept, and know since when a message is incomplete.
+    fn count(&mut self, front: &RefCell<Front>) -> Result<(), Status> {
+        let keeps = self.text.len();
+        let mut front = front.borrow_mut();
+        // Base64 takes four bytes for three.
+        if keeps > front.message_bytes_max() * 2 {
+            let text = "grpc: received message larger than max";
+            return Err(Status::new(Code::ResourceExhausted, text));
+        }
+        if !front.keeps_input(keeps, self.kept) {
+            self.kept = 0;
+            return Err(crate::api::Error::TooManyRequests.into());
+        }
+        self.kept = keeps;
+        let partial = keeps > 0;
+        if partial != std::mem::replace(&mut self.partial, partial) {
+            let now_ns = self.desk.seat().clock.now_ns();
+            front.receives_since(self.desk.place.id, partial.then_some(now_ns));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let left = self.desk.streams.borrow_mut().remove(&self.number);
+        let left = left.into_iter().flatten();
+        let bytes: usize = left.flatten().map(|framed| framed.len()).sum();
+        self.desk.pay(bytes);
+        if let Some(front) = &self.desk.seat().front {
+            let mut front = front.borrow_mut();
+            front.keeps_input(0, self.kept);
+            if self.partial {
+                front.receives_since(self.desk.place.id, None);
+            }
+            front.end_call(self.desk.place.id, self.number);
+            self.desk.seat().request_turn();
+        }
+    }
+}
