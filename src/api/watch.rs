@@ -32,7 +32,7 @@ pub struct WatchCreate<'a> {
     pub start_revision: i64,
     /// The id to give it; 0 lets the server choose, from 0 on.
     pub watch_id: i64,
-    /// Tell each pair as it was before the event, too.
+    /// Tell each pair as it was before the event's revision, too.
     pub prev_kv: bool,
     /// Tell from time to time how far the watch has come, if nothing else is told.
     pub progress_notify: bool,
@@ -61,8 +61,8 @@ pub struct Event<'a> {
     /// The pair that a put left behind. Of a delete: the key, and the delete's revision as
     /// `mod_revision`.
     pub kv: KeyValue<'a>,
-    /// The pair as it was before, if asked for; none if the event created the key, or if
-    /// history has been compacted up to here.
+    /// The pair as it was before the event's revision, if asked for; none if there was none, if
+    /// the event created the key, or if history has been compacted up to here.
     pub prev_kv: Option<KeyValue<'a>>,
 }
 

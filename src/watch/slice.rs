@@ -102,7 +102,8 @@ pub(super) fn told<'v, T: TreeRead>(
     })
 }
 
-/// The pair before an event, unless it is purged.
+/// The pair before the revision of an event, unless it is purged. As in etcd what the revision
+/// itself did to the key before the event does not count.
 fn prev<'v, T: TreeRead>(
     view: &View<'v, T>,
     event: &mvcc::Event<'v>,
@@ -112,15 +113,24 @@ fn prev<'v, T: TreeRead>(
         key: event.key[..event.key.len().min(64)].into(),
         what,
     };
-    match view.event(event.prev)? {
-        Some(prev) if prev.tombstone || prev.key != event.key => {
-            Err(wrong("an event that does not follow what it names"))
+    // A revision changes a key as often as a transaction has operations, at most.
+    let (mut at, mut direct) = (event.prev, true);
+    loop {
+        match view.event(at)? {
+            Some(prev) if prev.key != event.key || direct && prev.tombstone => {
+                return Err(wrong("an event that does not follow what it names"));
+            }
+            Some(prev) if prev.revision.main < event.revision.main => {
+                return Ok((!prev.tombstone).then(|| pair(&prev)));
+            }
+            // The revision made the key.
+            Some(prev) if prev.prev.is_none() => return Ok(None),
+            Some(prev) => (at, direct) = (prev.prev, false),
+            None if event.revision.main > view.horizon().compacted => {
+                return Err(wrong("an event whose past is missing"));
+            }
+            None => return Ok(None),
         }
-        Some(prev) => Ok(Some(pair(&prev))),
-        None if event.revision.main > view.horizon().compacted => {
-            Err(wrong("an event whose past is missing"))
-        }
-        None => Ok(None),
     }
 }
 

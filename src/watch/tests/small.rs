@@ -1,7 +1,7 @@
 //! Single cases of the watch core.
 
 use super::store::{Ears, SECOND, Said, Store, config};
-use crate::api::{WatchCreate, WatchRefusal};
+use crate::api::{EventKind, WatchCreate, WatchRefusal};
 use crate::limits;
 use crate::watch::{Bounds, StreamId, Watches};
 
@@ -278,4 +278,66 @@ fn progress_is_told_to_quiet_watches_and_on_request() {
     bench.watches.ask_progress(other);
     bench.settle();
     assert_eq!(bench.ears.take(1), [], "a stream without watches has none");
+}
+
+#[test]
+fn the_pair_before_is_that_before_the_revision() {
+    let mut bench = Bench::new();
+    let stream = bench.watches.open(0);
+    let create = WatchCreate {
+        prev_kv: true,
+        ..of(b"k")
+    };
+    bench.watch(stream, &create).unwrap();
+    let (k, put) = (&b"k"[..], |value: &'static [u8]| Some(value));
+    bench.store.write_unseen(&[(k, put(b"1"))]);
+    bench.store.write_unseen(&[(k, put(b"2")), (k, None)]);
+    // It makes the key, and deletes it.
+    bench.store.write_unseen(&[(k, put(b"3")), (k, None)]);
+    bench.store.write_unseen(&[(k, put(b"4"))]);
+    bench
+        .store
+        .write_unseen(&[(k, None), (k, put(b"5")), (k, None), (k, put(b"6"))]);
+    // From the past, and live.
+    let past = bench.watches.open(1);
+    let all = WatchCreate {
+        prev_kv: true,
+        ..from(b"k", 2)
+    };
+    bench.watch(past, &all).unwrap();
+    bench.settle();
+    let none: Option<&[u8]> = None;
+    let expected = [
+        (put(b"1"), none),
+        (put(b"2"), put(b"1")),
+        (none, put(b"1")),
+        (put(b"3"), none),
+        (none, none),
+        (put(b"4"), none),
+        (none, put(b"4")),
+        (put(b"5"), none),
+        (none, put(b"4")),
+        (put(b"6"), none),
+    ];
+    for owner in [0, 1] {
+        let mut told = Vec::new();
+        for said in bench.ears.take(owner) {
+            match said {
+                Said::Events { events, .. } => told.extend(events),
+                other => panic!("{other:?}"),
+            }
+        }
+        let told: Vec<_> = told
+            .iter()
+            .map(|event| {
+                let put = event.kind == EventKind::Put;
+                let before = event.prev_kv.as_ref();
+                (
+                    put.then_some(&event.kv.value[..]),
+                    before.map(|kv| &kv.value[..]),
+                )
+            })
+            .collect();
+        assert_eq!(told, expected, "stream {owner}");
+    }
 }

@@ -95,6 +95,20 @@ impl Store {
         txn.commit(&self.meta.encode());
     }
 
+    /// The same, for keys that one revision changes more than once; no history is kept.
+    pub fn write_unseen(&mut self, ops: &[(&[u8], Option<&[u8]>)]) {
+        let mut txn = self.writer.begin();
+        let mut write = WriteTxn::begin(&mut txn, &mut self.meta);
+        for (key, value) in ops {
+            match value {
+                Some(value) => drop(write.put(key, value, 0).unwrap()),
+                None => drop(write.delete(key).unwrap()),
+            }
+        }
+        write.finish();
+        txn.commit(&self.meta.encode());
+    }
+
     pub fn compact(&mut self, revision: i64) {
         if mvcc::compact(&mut self.meta, revision).is_ok() {
             self.writer.begin().commit(&self.meta.encode());
