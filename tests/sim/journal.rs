@@ -22,6 +22,8 @@ pub enum Ask {
         revision: i64,
         physical: bool,
     },
+    /// Takes the alarm back that a full disk has raised.
+    Disarm,
 }
 
 /// What a client has heard.
@@ -151,7 +153,7 @@ impl Journal {
         let is_its_key = match &op.ask {
             Ask::Put { key } | Ask::Delete { key } => *key == change.key,
             Ask::Swap { keys, .. } => keys.contains(&change.key),
-            Ask::Compact { .. } => false,
+            Ask::Compact { .. } | Ask::Disarm => false,
         };
         assert!(is_its_key, "operation {number} changed another key");
         assert_ne!(
@@ -184,7 +186,7 @@ impl Journal {
             let events = match op.ask {
                 Ask::Put { .. } | Ask::Delete { .. } => 1,
                 Ask::Swap { .. } => 2,
-                Ask::Compact { .. } => 0,
+                Ask::Compact { .. } | Ask::Disarm => 0,
             };
             let expected = (events > 0 && !idle).then_some((revision, events));
             assert_eq!(op.seen, expected, "operation {number}: {op:?}");

@@ -1,6 +1,6 @@
 //! Leases on a whole node: ended on time and in one revision, over restarts.
 
-use super::node::Node;
+use super::node::{Node, Settings};
 use super::rules::settings;
 use quoin::api::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest, Request};
 use quoin::node::messages::{
@@ -13,27 +13,33 @@ use quoin_storage::disk::sim::SimDisk;
 use quoin_storage::mvcc::{Horizon, View};
 use quoin_storage::tree::Interval;
 
-const MS: u64 = 1_000_000;
-const SECOND: u64 = 1000 * MS;
+pub const MS: u64 = 1_000_000;
+pub const SECOND: u64 = 1000 * MS;
 
 /// A node, one front, and a clock.
-struct Bench {
-    disk: SimDisk,
-    node: Node,
+pub struct Bench {
+    pub disk: SimDisk,
+    settings: fn(u64) -> Settings,
+    pub node: Node,
     boot: u64,
     builder: BatchBuilder,
-    now_ns: u64,
+    pub now_ns: u64,
     kept: Vec<(i64, i64)>,
     times: Vec<(i64, i64)>,
-    failed: usize,
+    pub failed: usize,
 }
 
 impl Bench {
-    fn new() -> Bench {
-        let disk = SimDisk::new(1);
-        let (node, now_ns) = (Bench::start(&disk, 1, 0), 0);
+    pub fn new() -> Bench {
+        Bench::on(SimDisk::new(1), settings)
+    }
+
+    /// On a disk that may be small.
+    pub fn on(disk: SimDisk, settings: fn(u64) -> Settings) -> Bench {
+        let (node, now_ns) = (Bench::start(&disk, settings, 1, 0), 0);
         let mut bench = Bench {
             disk,
+            settings,
             node,
             boot: 1,
             builder: BatchBuilder::new(1, 1, 0, usize::MAX, u32::MAX),
@@ -46,7 +52,7 @@ impl Bench {
         bench
     }
 
-    fn start(disk: &SimDisk, boot: u64, now_ns: u64) -> Node {
+    fn start(disk: &SimDisk, settings: fn(u64) -> Settings, boot: u64, now_ns: u64) -> Node {
         let mut settings = settings(boot);
         settings.founding = boot == 1;
         settings.in_flight_bytes = 1 << 20;
@@ -54,7 +60,7 @@ impl Bench {
     }
 
     /// The process is killed, or the power fails; after a while the node runs again.
-    fn restart(&mut self, power: bool, away_ns: u64) {
+    pub fn restart(&mut self, power: bool, away_ns: u64) {
         if power {
             self.disk = self.disk.crash();
         }
@@ -62,14 +68,14 @@ impl Bench {
         self.boot += 1;
         // Two nodes never hold one disk: the old one goes first.
         let disk = SimDisk::new(9);
-        let idle = Bench::start(&disk, 1, self.now_ns);
+        let idle = Bench::start(&disk, self.settings, 1, self.now_ns);
         drop(std::mem::replace(&mut self.node, idle));
-        self.node = Bench::start(&self.disk, self.boot, self.now_ns);
+        self.node = Bench::start(&self.disk, self.settings, self.boot, self.now_ns);
         self.builder = BatchBuilder::new(1, self.boot, 0, usize::MAX, u32::MAX);
         self.settle();
     }
 
-    fn propose(&mut self, requests: &[Request<'_>]) {
+    pub fn propose(&mut self, requests: &[Request<'_>]) {
         for request in requests {
             let mut body = Vec::new();
             let kind = wire::encode_body(request, &mut body).expect("a small request");
@@ -101,7 +107,7 @@ impl Bench {
     }
 
     /// Lets everything happen that can, without time passing.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         for _ in 0..1000 {
             let out = self.node.turn(self.now_ns).expect("nothing fails");
             for output in out {
@@ -131,7 +137,7 @@ impl Bench {
         panic!("the node never comes to rest");
     }
 
-    fn pass(&mut self, ns: u64) {
+    pub fn pass(&mut self, ns: u64) {
         let until = self.now_ns + ns;
         while self.now_ns < until {
             self.now_ns = until.min(self.now_ns + 100 * MS);
@@ -140,7 +146,7 @@ impl Bench {
     }
 
     /// The live keys, and the revision.
-    fn keys(&self) -> (Vec<String>, i64) {
+    pub fn keys(&self) -> (Vec<String>, i64) {
         let snapshot = self.node.reader.pin();
         let horizon = Horizon::decode(snapshot.user()).expect("a horizon");
         let mut keys = Vec::new();
@@ -165,7 +171,7 @@ impl Bench {
         left
     }
 
-    fn keep_alive(&mut self, id: i64) -> Option<i64> {
+    pub fn keep_alive(&mut self, id: i64) -> Option<i64> {
         self.ask(&[id], &[]);
         self.settle();
         self.kept.pop().map(|(of, ttl)| {
@@ -175,11 +181,11 @@ impl Bench {
     }
 }
 
-fn grant(id: i64, ttl: i64) -> Request<'static> {
+pub fn grant(id: i64, ttl: i64) -> Request<'static> {
     Request::LeaseGrant(LeaseGrantRequest { ttl, id })
 }
 
-fn put(key: &str, lease: i64) -> Request<'_> {
+pub fn put(key: &str, lease: i64) -> Request<'_> {
     Request::Put(PutRequest {
         key: key.as_bytes(),
         lease,

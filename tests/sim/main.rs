@@ -12,13 +12,19 @@
 
 mod cost;
 
+mod full_disk;
+
 mod journal;
 
 mod node;
 
 mod rules;
 
+mod lease_life;
+
 mod leases;
+
+mod watching;
 
 mod world;
 

@@ -147,6 +147,11 @@ impl Node {
         })
     }
 
+    /// For one more who reads.
+    pub fn another_reader(&self) -> Reader {
+        self.shared.reader().expect("a reader's slot is free")
+    }
+
     pub fn send(&mut self, input: OrderInput) {
         self.inbox.push(input);
     }

@@ -3,8 +3,8 @@
 use super::journal::{Ask, Journal, State, value};
 use super::node::{FRONTS, Node, Settings, Stopped};
 use quoin::api::{
-    CompactRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest, Request,
-    RequestOp, Response, TxnRequest,
+    AlarmAction, AlarmKind, AlarmRequest, CompactRequest, Compare, CompareResult, CompareTarget,
+    DeleteRangeRequest, PutRequest, Request, RequestOp, Response, TxnRequest,
 };
 use quoin::chance::Chance;
 use quoin::node::messages::{
@@ -260,6 +260,8 @@ impl World {
                     expected,
                 }
             }
+            // Somebody looks after a disk that was full.
+            19 if self.luck.capacity.is_some() && self.chance.one_in(2) => Ask::Disarm,
             19 if self.journal.published > 1 => Ask::Compact {
                 revision: 1 + self.chance.below(self.journal.published as u64) as i64,
                 physical: self.chance.one_in(2),
@@ -349,6 +351,7 @@ impl World {
                 let idle = match *response {
                     Response::DeleteRange(delete) => delete.deleted == 0,
                     Response::Txn(txn) => !txn.succeeded,
+                    Response::Alarm(_) => true,
                     _ => false,
                 };
                 (State::Acked(revision), idle)
@@ -400,7 +403,12 @@ impl World {
         self.propose();
         self.node().send(OrderInput::Drain);
         self.drained = false;
-        for _ in 0..10_000 {
+        for step in 0..10_000 {
+            if step == 5_000 && self.node().order.applier().store().full() {
+                // The log's free segments may have taken what the reserve gave to a checkpoint.
+                // Then nothing is lost and nothing goes on until an operator makes room.
+                self.disk.set_capacity(u64::MAX);
+            }
             self.now_ns += MS;
             self.turn().expect("nothing fails any more");
             self.node().log_step(3).expect("nothing fails any more");
@@ -471,6 +479,11 @@ fn encode(ask: &Ask, number: usize, body: &mut Vec<u8>) -> CommandKind {
             }],
             success: vec![RequestOp::Put(put(key)), RequestOp::Put(put(other))],
             failure: Vec::new(),
+        }),
+        Ask::Disarm => Request::Alarm(AlarmRequest {
+            action: AlarmAction::Deactivate,
+            member_id: 1,
+            alarm: Some(AlarmKind::NoSpace),
         }),
         Ask::Compact { revision, physical } => Request::Compact(CompactRequest {
             revision: *revision,

@@ -16,6 +16,7 @@ mod config;
 mod flight;
 mod leases;
 mod own;
+mod space;
 mod store;
 mod watching;
 
@@ -30,12 +31,13 @@ use self::checkpoints::Checkpoints;
 use self::flight::Flights;
 use self::leases::Leases;
 use self::own::OwnCommands;
+use self::space::SpaceAlarm;
 use self::watching::Watchers;
 use super::messages::{
     FrontId, FrontInput, OrderInput, OrderOutput, Outcome, ProposalBatch, Reply,
 };
-use crate::api::{CompactRequest, Error, Request};
-use crate::apply::{Applier, Failure, StoreTxn, validate};
+use crate::api::{AlarmKind, CompactRequest, Error, Request};
+use crate::apply::{Applier, Failure, StoreTxn, is_raised, validate};
 use crate::consensus::confchange::{decode_conf_state, voters};
 use crate::consensus::{Core, Handled, LogEntry, ProposeError, Role, Start, StartError};
 use crate::propose::command::{Batch, BatchId};
@@ -123,6 +125,7 @@ pub struct Order<S: Durable> {
     watch_wait_ns: u64,
     /// An append is held back for want of space.
     log_full: bool,
+    space_alarm: SpaceAlarm,
     /// Since when the node drains.
     draining: Option<u64>,
     drained: bool,
@@ -181,6 +184,7 @@ impl<S: Durable> Order<S> {
             watchers: Watchers::new(config.fronts),
             watch_wait_ns: 0,
             log_full: false,
+            space_alarm: SpaceAlarm::default(),
             draining: None,
             drained: false,
             failed: false,
@@ -283,10 +287,16 @@ impl<S: Durable> Order<S> {
         let refused = if self.draining.is_some() {
             Err((batch, Error::Stopped))
         } else if self.log_full {
+            self.space_alarm.refused();
             Err((batch, Error::NoSpace))
         } else {
             let batch = if self.applier.store().full() {
-                only_what_frees(&mut self.replies, batch, revision)
+                let asked = batch.count;
+                let kept = only_what_frees(&mut self.replies, batch, revision);
+                if kept.as_ref().is_none_or(|kept| kept.count < asked) {
+                    self.space_alarm.refused();
+                }
+                kept
             } else {
                 Some(batch)
             };
@@ -411,10 +421,14 @@ impl<S: Durable> Order<S> {
                 physical: false,
             }));
         }
+        let raised = is_raised(applier.meta(), AlarmKind::NoSpace);
+        if leads && self.space_alarm.due(raised, now_ns) {
+            own.add(&space::raise(self.config.core.member));
+        }
         if let Some(batch) = own.take()
             && self.core.propose([batch].into_iter()).is_err()
         {
-            // A compaction is tried again when the next is due.
+            // A compaction is tried again when the next is due, an alarm a little later.
             self.leases.put_back(upkeep);
         }
         Ok(())

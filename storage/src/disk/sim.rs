@@ -61,6 +61,11 @@ impl SimDisk {
         self.state().capacity = bytes;
     }
 
+    /// The bytes of the blocks that files occupy.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
     /// How many operations that change something were begun so far. The first has number 1.
     pub fn operations(&self) -> u64 {
         self.state().operations

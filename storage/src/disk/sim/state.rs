@@ -186,13 +186,17 @@ impl State {
     }
 
     pub(super) fn free_bytes(&self) -> u64 {
+        self.capacity.saturating_sub(self.used_bytes())
+    }
+
+    pub(super) fn used_bytes(&self) -> u64 {
         // Files that lost their last name take no space.
         let blocks: usize = self
             .names
             .values()
             .map(|id| self.file(*id).blocks.len())
             .sum();
-        self.capacity.saturating_sub((blocks * BLOCK) as u64)
+        (blocks * BLOCK) as u64
     }
 
     /// Gives the range its blocks, or nothing if there is no room for all of them.
