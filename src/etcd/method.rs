@@ -302,8 +302,8 @@ mod tests {
             ("/Put", "malformed method name: \"/Put\""),
             ("", "malformed method name: \"\""),
             (
-                "/etcdserverpb.Auth/UserAdd",
-                "this version of quoin does not serve etcdserverpb.Auth/UserAdd",
+                "/etcdserverpb.Cluster/MemberAdd",
+                "this version of quoin does not serve etcdserverpb.Cluster/MemberAdd",
             ),
         ] {
             let refused = Method::from_path(path).unwrap_err();
@@ -312,6 +312,13 @@ mod tests {
                 (Code::Unimplemented, text)
             );
         }
+    }
+
+    #[test]
+    fn what_needs_users_is_answered_as_where_authentication_is_off() {
+        let refused = Method::from_path("/etcdserverpb.Auth/UserAdd").unwrap_err();
+        assert_eq!(refused.code, Code::FailedPrecondition);
+        assert_eq!(refused.message, "etcdserver: authentication is not enabled");
     }
 
     #[test]

@@ -29,8 +29,8 @@ fn what_is_no_call_is_refused_with_a_reason() {
             ),
             ("/some.Service/Range", "unknown service some.Service"),
             (
-                "/etcdserverpb.Auth/UserAdd",
-                "this version of quoin does not serve etcdserverpb.Auth/UserAdd",
+                "/etcdserverpb.Cluster/MemberAdd",
+                "this version of quoin does not serve etcdserverpb.Cluster/MemberAdd",
             ),
         ] {
             let answer = call(&client, path, get(b"k")).await;
