@@ -7,6 +7,7 @@ use super::write::{Outcome, execute};
 use crate::api::{GrantedLease, Request};
 use quoin_storage::mvcc::lease::{self, LeaseRecord};
 use quoin_storage::mvcc::{self, Meta};
+use quoin_storage::tree::{TreeRead, WARM_KEYS};
 
 /// One committed log entry.
 #[derive(Debug, Clone)]
@@ -175,7 +176,10 @@ impl<S: Store, W: Copy> Applier<S, W> {
         let mut txn = self.store.begin();
         for entry in entries {
             assert_eq!(entry.index, meta.applied_index + 1, "the log has a gap");
-            for Command { waiter, request } in &entry.commands {
+            for (at, Command { waiter, request }) in entry.commands.iter().enumerate() {
+                if at % WARM_KEYS == 0 {
+                    warm(&txn, &entry.commands[at..]);
+                }
                 let outcome = execute(&mut txn, meta, request, room)?;
                 if !matches!(outcome, Outcome::Failed { .. }) {
                     note_changes(request, entry.index, &mut self.lease_changes);
@@ -263,6 +267,28 @@ impl<S: Store, W: Copy> Applier<S, W> {
         let done = mvcc::compact_step(&mut txn, &mut self.meta, events)?;
         txn.commit(&self.meta.encode())?;
         Ok(done)
+    }
+}
+
+/// Has the processor fetch what the next commands will touch first, as far as that is plain.
+fn warm<W>(tree: &impl TreeRead, commands: &[Command<'_, W>]) {
+    let mut keys: [&[u8]; WARM_KEYS] = [b""; WARM_KEYS];
+    let mut found = 0;
+    for command in commands.iter().take(WARM_KEYS) {
+        keys[found] = match &command.request {
+            Request::Put(put) => put.key,
+            Request::DeleteRange(delete) => delete.key,
+            Request::Txn(txn) => match &txn.compare[..] {
+                [first, ..] => first.key,
+                [] => continue,
+            },
+            _ => continue,
+        };
+        found += 1;
+    }
+    // One alone has nobody to share the wait with.
+    if found > 1 {
+        mvcc::warm_keys(tree, &keys[..found]);
     }
 }
 

@@ -17,6 +17,14 @@ enum Op {
         len: usize,
         counted: bool,
     },
+    /// A key above all others of its kind.
+    Append {
+        len: usize,
+    },
+    /// A look at a key that the next operation may change.
+    Look {
+        key: Vec<u8>,
+    },
     Remove {
         key: Vec<u8>,
     },
@@ -52,6 +60,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (key(), len, any::<bool>())
             .prop_map(|(key, len, counted)| Op::Insert { key, len, counted }),
+        4 => (0usize..300).prop_map(|len| Op::Append { len }),
+        4 => key().prop_map(|key| Op::Look { key }),
         5 => key().prop_map(|key| Op::Remove { key }),
         2 => (key(), 1usize..40).prop_map(|(start, most)| Op::RemoveRange { start, most }),
         2 => Just(Op::Commit),
@@ -76,6 +86,19 @@ fn run(ops: &[Op]) {
                 let value: Vec<u8> = (0..*len).map(|i| (i + number) as u8).collect();
                 txn.insert(tree, key, &[&value], *counted).expect("room");
                 model.maps[0].insert(key.clone(), (value, *counted));
+            }
+            Op::Append { len } => {
+                let key = [&[9], &(number as u32).to_be_bytes()[..]].concat();
+                txn.insert(tree, &key, &[&vec![7; *len]], true)
+                    .expect("room");
+                model.maps[0].insert(key, (vec![7; *len], true));
+            }
+            Op::Look { key } => {
+                txn.warm(tree, &[key, &[1, 2], &[9, 9]]);
+                assert_eq!(
+                    txn.get_to_change(tree, key).expect("sound"),
+                    model.maps[0].get(key).map(|(value, _)| &value[..])
+                );
             }
             Op::Remove { key } => {
                 let had = txn.remove(tree, key).expect("sound");

@@ -2,9 +2,9 @@
 
 use super::{Failure, Side, key, value};
 use quoin_storage::disk::RealDisk;
-use quoin_storage::mvcc::{Horizon, Meta, View, WriteTxn, compact_step};
+use quoin_storage::mvcc::{Horizon, Meta, View, WriteTxn, compact_step, warm_keys};
 use quoin_storage::tree::{self, CheckpointDone, CheckpointJob, Reader, TreeError, TreeOptions};
-use quoin_storage::tree::{Shared, Writer};
+use quoin_storage::tree::{Shared, WARM_KEYS, Writer};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -90,10 +90,16 @@ impl Engine {
     /// One commit: a revision for each key, as if each were a command of its own.
     pub fn commit(&mut self, keys: &[u64], stamp: u64, purge: usize) -> Result<(), Failure> {
         let mut txn = self.writer.begin();
-        for &n in keys {
-            let mut command = WriteTxn::begin(&mut txn, &mut self.meta);
-            command.put(&key(n), &value(n, stamp), 0)?;
-            command.finish();
+        // As the server does with the commands of an entry: it looks a few ahead.
+        for ahead in keys.chunks(WARM_KEYS) {
+            let names: Vec<_> = ahead.iter().map(|&n| key(n)).collect();
+            let keys: Vec<&[u8]> = names.iter().map(|name| &name[..]).collect();
+            warm_keys(&txn, &keys);
+            for (&n, key) in ahead.iter().zip(&keys) {
+                let mut command = WriteTxn::begin(&mut txn, &mut self.meta);
+                command.put(key, &value(n, stamp), 0)?;
+                command.finish();
+            }
         }
         if purge > 0 {
             compact_step(&mut txn, &mut self.meta, purge)?;
@@ -125,6 +131,20 @@ impl Engine {
             jobs.send(job)?;
         }
         Ok(())
+    }
+
+    /// What the pages of the tree file are used for.
+    pub fn pages(&self) -> String {
+        let stats = self.writer.stats();
+        let mib = |bytes: u64| bytes >> 20;
+        format!(
+            "{} MiB of pages live, {} waiting, {} free; {} in memory; {} checkpoints",
+            mib(stats.live_bytes),
+            mib(stats.pending_bytes),
+            mib(stats.free_bytes),
+            mib(stats.young_bytes),
+            stats.checkpoints
+        )
     }
 
     /// Bytes of blocks that the tree file occupies.

@@ -43,11 +43,11 @@ pub fn overwrite(args: &Parsed) -> Result<bool, Failure> {
         let file = engine.file_bytes()?;
         let ratio = file as f64 / live as f64;
         println!(
-            "{:>8} {:>11} {ratio:>11.2} {:>12.2}   (engine's own account: {} MiB live)",
+            "{:>8} {:>11} {ratio:>11.2} {:>12.2}   ({})",
             round as u64 * options.puts,
             file >> 20,
             file as f64 / plain as f64,
-            engine.meta.live_bytes >> 20
+            engine.pages()
         );
         worst = worst.max(ratio);
     }

@@ -37,7 +37,7 @@ mod tests;
 
 pub use compact::{compact, compact_step};
 pub use meta::{CONF_STATE_MAX, EXTRA_MAX, Horizon, Meta};
-pub use read::{Event, Item, KeyValue, Latest, View};
+pub use read::{Event, Item, KeyValue, Latest, View, warm_keys};
 pub use revision::Revision;
 pub use write::{EVENT_COST, WriteTxn, restore_event};
 

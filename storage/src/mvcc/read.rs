@@ -2,7 +2,7 @@
 
 use super::record::{EventFields, EventView, LatestFields, LatestView};
 use super::{Error, Horizon, Revision};
-use crate::tree::{Interval, TreeId, TreeRead};
+use crate::tree::{Interval, TreeId, TreeRead, TreeWrite};
 
 /// A store as it stands in one root: its trees, and how far its history reaches.
 ///
@@ -574,6 +574,22 @@ pub(super) fn entry<'a, T: TreeRead + ?Sized>(
     key: &[u8],
 ) -> Result<Option<LatestView<'a>>, Error> {
     match tree.get(TreeId::Key, key)? {
+        Some(entry) => LatestView::decode(key, entry).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Has the processor fetch what changing these keys will touch first; see [`TreeRead::warm`].
+pub fn warm_keys<T: TreeRead>(tree: &T, keys: &[&[u8]]) {
+    tree.warm(TreeId::Key, keys);
+}
+
+/// As [`entry`], for one who is about to change it.
+pub(super) fn entry_to_change<'a, T: TreeWrite>(
+    tree: &'a mut T,
+    key: &[u8],
+) -> Result<Option<LatestView<'a>>, Error> {
+    match tree.get_to_change(TreeId::Key, key)? {
         Some(entry) => LatestView::decode(key, entry).map(Some),
         None => Ok(None),
     }

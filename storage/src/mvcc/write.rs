@@ -1,6 +1,6 @@
 //! One revision in the making.
 
-use super::read::{Event, Item, Latest, View, entry, put_event};
+use super::read::{Event, Item, Latest, View, entry_to_change, put_event};
 use super::record::{EVENT_ROOT, EventFields, LatestFields};
 use super::revision::KEY_LEN;
 use super::{Error, Horizon, Meta, Revision, jump::Digits, lease};
@@ -204,8 +204,8 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
     }
 
     /// A key's entry as it is, and its trees of events.
-    fn before(&self, key: &[u8], digits: &mut Digits) -> Result<Option<LatestFields>, Error> {
-        let entry = entry(self.tree, key)?;
+    fn before(&mut self, key: &[u8], digits: &mut Digits) -> Result<Option<LatestFields>, Error> {
+        let entry = entry_to_change(self.tree, key)?;
         if let Some(entry) = &entry {
             entry.copy_digits(digits);
         }

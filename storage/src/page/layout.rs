@@ -161,7 +161,7 @@ impl Page {
 
     /// The cell's bytes from its head to the end of the page.
     #[inline(always)]
-    fn cell_on(&self, index: usize) -> &[u8] {
+    pub(super) fn cell_on(&self, index: usize) -> &[u8] {
         &self.body[self.slot(index) - HEADER..]
     }
 

@@ -6,6 +6,7 @@
 //! search and decides nothing: whatever the keys are like, the comparisons do.
 #![forbid(unsafe_code)]
 
+use super::cast::prefetch;
 use super::cell::{RUN_BYTES, Run};
 use super::layout::{KEY_RUN, Page};
 use std::cmp::Ordering;
@@ -77,10 +78,12 @@ fn word(key: &[u8], at: usize) -> u64 {
     if let Some(bytes) = key.get(at..at + 8) {
         return u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
     }
-    let mut bytes = [0; 8];
+    // A loop over at most seven bytes is faster here than a call that copies them.
     let rest = key.get(at..).unwrap_or_default();
-    bytes[..rest.len()].copy_from_slice(rest);
-    u64::from_be_bytes(bytes)
+    let read = rest
+        .iter()
+        .fold(0u64, |word, &byte| word << 8 | u64::from(byte));
+    read.checked_shl(64 - 8 * rest.len() as u32).unwrap_or(0)
 }
 
 impl Page {
@@ -125,6 +128,28 @@ impl Page {
         // The first cell has no key: it takes whatever lies below the second.
         let found = self.search(1, key, between, load)?;
         Ok(found.unwrap_or_else(|place| place - 1))
+    }
+
+    /// Has the processor fetch the first slots: what a search looks at first. The page's first line
+    /// is asked for by reading its level.
+    #[inline(always)]
+    pub fn prefetch_slots(&self) {
+        let start: *const Page = self;
+        prefetch(start.cast::<u8>().wrapping_add(64));
+    }
+
+    /// Has the processor fetch the cell of a leaf at which a search for `key` would begin.
+    #[inline(always)]
+    pub fn prefetch_guess(&self, key: &[u8], between: Between<'_>) {
+        let count = self.count();
+        if count == 0 {
+            return;
+        }
+        let index = match Scale::new(between) {
+            Some(scale) => scale.guess(word(key, scale.shared), count),
+            None => count / 2,
+        };
+        prefetch(self.cell_on(index).as_ptr());
     }
 
     /// Finds `key` among the cells from `first` on.

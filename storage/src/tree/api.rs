@@ -47,10 +47,24 @@ pub trait TreeRead {
     ) -> Result<(), TreeError>;
     /// The number of entries of the interval whose `counted` mark is set; O(log n).
     fn count(&self, tree: TreeId, interval: Interval<'_>) -> Result<u64, TreeError>;
+    /// Has the processor fetch what looking up these keys will touch, all of them at once: one
+    /// look-up after the other would wait for memory again and again. At most [`WARM_KEYS`] keys
+    /// count. Whether it is called, and with what, changes no result.
+    fn warm(&self, _tree: TreeId, _keys: &[&[u8]]) {}
 }
+
+/// Keys that [`TreeRead::warm`] takes at a time: about as many lines as the processor fetches
+/// from memory at once.
+pub const WARM_KEYS: usize = 16;
 
 /// Changes inside one transaction; reads see them at once.
 pub trait TreeWrite: TreeRead {
+    /// As [`TreeRead::get`], for one who is about to change the entry: the way to it need not be
+    /// searched for again.
+    fn get_to_change(&mut self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError> {
+        self.get(tree, key)
+    }
+
     /// Sets a key. `value` is given in parts that are stored back to back. `counted` marks the
     /// entry for [`TreeRead::count`].
     fn insert(

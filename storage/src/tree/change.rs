@@ -21,7 +21,9 @@ const MERGED_MAX: usize = BODY * 15 / 16;
 /// One page on the way from the root to a leaf.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
-    id: u64,
+    pub(super) id: u64,
+    /// The page's checksum, if it is not one of the open transaction.
+    pub(super) crc: u32,
     /// The cell of a branch that the way goes through.
     slot: usize,
     /// Cells of the page.
@@ -37,6 +39,61 @@ pub(super) struct Path {
 impl Path {
     pub(super) fn leaf(&self) -> u64 {
         self.steps.last().expect("a path into a tree").id
+    }
+
+    /// The leaf; `None` in an empty tree.
+    pub(super) fn leaf_step(&self) -> Option<Step> {
+        self.steps.last().copied()
+    }
+
+    /// Whether the leaf is the tree's last.
+    fn is_last(&self) -> bool {
+        let branches = self.steps.len().saturating_sub(1);
+        self.steps[..branches]
+            .iter()
+            .all(|step| step.slot + 1 == step.count)
+    }
+}
+
+/// Where a look-up of the open transaction ended. Good for the next one as long as nothing of the
+/// tree's shape has changed since.
+#[derive(Debug)]
+pub(super) struct Found {
+    good: bool,
+    key: Vec<u8>,
+    pub(super) path: Path,
+    place: Result<usize, usize>,
+}
+
+impl Default for Found {
+    fn default() -> Found {
+        Found {
+            good: false,
+            key: Vec::new(),
+            path: Path::default(),
+            place: Err(0),
+        }
+    }
+}
+
+impl Found {
+    /// The tree has changed.
+    pub(super) fn forget(&mut self) {
+        self.good = false;
+    }
+
+    /// The entry of `key` lies at `index` of the path's leaf now.
+    pub(super) fn settle(&mut self, key: &[u8], index: usize) {
+        self.hold(key, Ok(index));
+    }
+
+    fn hold(&mut self, key: &[u8], place: Result<usize, usize>) {
+        if self.key != key {
+            self.key.clear();
+            self.key.extend_from_slice(key);
+        }
+        self.place = place;
+        self.good = true;
     }
 }
 
@@ -81,9 +138,37 @@ impl Writer {
         }
     }
 
+    /// Finds the place of `key`, as [`Writer::descend`] does, with as little search as what is
+    /// known of the last one allows.
+    pub(super) fn seek(
+        &self,
+        tree: TreeId,
+        key: &[u8],
+        found: &mut Found,
+    ) -> Result<Result<usize, usize>, TreeError> {
+        if found.good && found.key == key {
+            return Ok(found.place);
+        }
+        // Keys that only grow: behind the last entry of the last leaf there is nothing.
+        if found.good
+            && let Ok(index) = found.place
+            && key > &*found.key
+            && let Some(leaf) = found.path.leaf_step()
+            && found.path.is_last()
+            && index + 1 == self.owner.page(leaf.id, leaf.crc, 0)?.count()
+        {
+            found.hold(key, Err(index + 1));
+            return Ok(found.place);
+        }
+        found.good = false;
+        let place = self.descend(tree, key, &mut found.path)?;
+        found.hold(key, place);
+        Ok(place)
+    }
+
     /// Finds the place of `key`: the way there in `path`, and its cell in the leaf, or where it
     /// would go.
-    pub(super) fn descend(
+    fn descend(
         &self,
         tree: TreeId,
         key: &[u8],
@@ -95,18 +180,29 @@ impl Writer {
         let Some(mut page) = root_page(&self.owner, root)? else {
             return Ok(Err(0));
         };
-        let mut id = root.id & !DIRTY;
+        let (mut id, mut crc) = (root.id & !DIRTY, root.crc);
         let mut between = Between::default();
         while !page.is_leaf() {
             let slot = page.route(key, between, &load)?;
             between = page.between(slot, between);
             let count = page.count();
-            path.steps.push(Step { id, slot, count });
-            id = page.child(slot).page();
+            path.steps.push(Step {
+                id,
+                crc,
+                slot,
+                count,
+            });
+            let child = page.child(slot);
+            (id, crc) = (child.page(), child.crc);
             page = child_page(&self.owner, page, slot)?;
         }
         let count = page.count();
-        path.steps.push(Step { id, slot: 0, count });
+        path.steps.push(Step {
+            id,
+            crc,
+            slot: 0,
+            count,
+        });
         page.find(key, between, &load)
     }
 
@@ -122,6 +218,7 @@ impl Writer {
             };
             path.steps.push(Step {
                 id,
+                crc: 0,
                 slot: 0,
                 count: 0,
             });
@@ -177,14 +274,16 @@ impl Writer {
         }
     }
 
-    /// Puts the cell in `work.cell` into the path's leaf at `index`, splitting upwards as needed.
+    /// Puts the cell in `work.cell` into the path's leaf at `index`, splitting upwards as needed;
+    /// says whether nothing was split.
     pub(super) fn insert_cell(
         &mut self,
         tree: TreeId,
         path: &mut Path,
         index: usize,
-    ) -> Result<(), TreeError> {
-        let mut depth = path.steps.len() - 1;
+    ) -> Result<bool, TreeError> {
+        let leaf = path.steps.len() - 1;
+        let mut depth = leaf;
         let mut index = index;
         loop {
             let step = path.steps[depth];
@@ -193,14 +292,15 @@ impl Writer {
                 .change(step.id)
                 .insert(index, self.work.cell.bytes())
             {
-                return Ok(());
+                return Ok(depth == leaf);
             }
             let last = |step: &Step| step.slot + 1 == step.count;
             let append =
                 index == self.owner.change(step.id).count() && path.steps[..depth].iter().all(last);
             let (right, counted) = self.split(step.id, index, append)?;
             if depth == 0 {
-                return self.grow_root(tree, step.id, right);
+                self.grow_root(tree, step.id, right)?;
+                return Ok(false);
             }
             depth -= 1;
             let parent = path.steps[depth];

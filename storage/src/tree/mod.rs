@@ -38,7 +38,7 @@ mod check;
 
 mod inspect;
 
-pub use api::{Interval, TREES, TreeError, TreeId, TreeRead, TreeWrite};
+pub use api::{Interval, TREES, TreeError, TreeId, TreeRead, TreeWrite, WARM_KEYS};
 pub use check::{CheckReport, check};
 pub use checkpoint::{CheckpointDone, CheckpointJob};
 pub use inspect::{CellDump, Inspector, PageDump};

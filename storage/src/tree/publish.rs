@@ -215,6 +215,11 @@ impl Snapshot<'_> {
         unsafe { self.reader.frames.page(id, crc, level) }
     }
 
+    #[inline(always)]
+    pub(super) fn prefetch_entry(&self, id: u64) {
+        self.reader.frames.prefetch_entry(id);
+    }
+
     pub(super) fn run(&self, run: Run) -> Result<&[u8], TreeError> {
         // SAFETY: as in `page`.
         unsafe { self.reader.frames.run(run) }

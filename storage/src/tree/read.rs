@@ -1,14 +1,16 @@
 //! Reading a tree: one set of functions for snapshots and for the open transaction.
 #![forbid(unsafe_code)]
 
-use super::api::{Interval, TreeError};
+use super::api::{Interval, TreeError, WARM_KEYS};
 use super::publish::Snapshot;
-use crate::page::{Between, Page, Root, Run};
+use crate::page::{Between, Child, Page, Root, Run};
 
 /// Where pages come from.
 pub(super) trait Source {
     fn page(&self, id: u64, crc: u32, level: u8) -> Result<&Page, TreeError>;
     fn run(&self, run: Run) -> Result<&[u8], TreeError>;
+    /// Has the processor fetch what `page` looks at first.
+    fn prefetch(&self, id: u64);
 }
 
 impl Source for Snapshot<'_> {
@@ -20,6 +22,11 @@ impl Source for Snapshot<'_> {
     fn run(&self, run: Run) -> Result<&[u8], TreeError> {
         Snapshot::run(self, run)
     }
+
+    #[inline(always)]
+    fn prefetch(&self, id: u64) {
+        self.prefetch_entry(id);
+    }
 }
 
 impl Source for super::frames::Owner {
@@ -30,6 +37,11 @@ impl Source for super::frames::Owner {
 
     fn run(&self, run: Run) -> Result<&[u8], TreeError> {
         super::frames::Owner::run(self, run)
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, id: u64) {
+        self.frames().prefetch_entry(id);
     }
 }
 
@@ -100,6 +112,41 @@ pub(super) fn get<'a>(
     match page.find(key, between, &load)? {
         Ok(index) => value_of(source, page, index).map(Some),
         Err(_) => Ok(None),
+    }
+}
+
+/// Has the processor fetch what looking up these keys will touch: all go down the tree level by
+/// level, and what one will look at is on its way while the others are served. A page that cannot
+/// be read ends it; whoever needs that page hears why.
+pub(super) fn warm(source: &impl Source, root: &Root, keys: &[&[u8]]) {
+    let keys = &keys[..keys.len().min(WARM_KEYS)];
+    let Ok(Some(top)) = root_page(source, root) else {
+        return;
+    };
+    let mut ways = [(top, Between::default()); WARM_KEYS];
+    let mut next = [Child::default(); WARM_KEYS];
+    let load = |run| source.run(run);
+    for level in (0..root.level).rev() {
+        for (at, key) in keys.iter().enumerate() {
+            let (page, between) = &mut ways[at];
+            let Ok(index) = page.route(key, *between, &load) else {
+                return;
+            };
+            *between = page.between(index, *between);
+            next[at] = page.child(index);
+            source.prefetch(next[at].page());
+        }
+        for at in 0..keys.len() {
+            let Ok(page) = source.page(next[at].page(), next[at].crc, level) else {
+                return;
+            };
+            page.prefetch_slots();
+            ways[at].0 = page;
+        }
+    }
+    for (at, key) in keys.iter().enumerate() {
+        let (page, between) = ways[at];
+        page.prefetch_guess(key, between);
     }
 }
 

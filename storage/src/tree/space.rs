@@ -10,6 +10,11 @@ use super::ids::IdSet;
 use std::collections::VecDeque;
 use std::ops::Range;
 
+/// Free runs of so many pages or more are used before the file grows as soon as the free pages are
+/// more than this part of the live ones: a checkpoint in short runs costs time, a file that is
+/// mostly free costs space.
+const SHORT_RUNS: [(u64, u64); 3] = [(16, 32), (4, 24), (1, 16)];
+
 /// Consecutive pages.
 pub(super) type Extent = (u64, u32);
 
@@ -40,8 +45,8 @@ pub(super) struct Space {
     recycled: Vec<u64>,
     /// Where the search for free runs goes on.
     cursor: u64,
-    /// Whether a whole round found no long run since the last time that pages were freed.
-    no_long_run: bool,
+    /// Since pages were last freed, a whole round has found no free run of so many or more.
+    no_run_of: u64,
     /// Young deaths: (the version that no longer reaches it, pages).
     pending_young: VecDeque<(u64, Extent)>,
     pending_durable: VecDeque<Pending>,
@@ -78,7 +83,7 @@ impl Space {
             extent: 0..0,
             recycled: Vec::new(),
             cursor: 2,
-            no_long_run: false,
+            no_run_of: u64::MAX,
             pending_young: VecDeque::new(),
             pending_durable: VecDeque::new(),
             pending: 0,
@@ -137,18 +142,18 @@ impl Space {
     }
 
     fn next_extent(&mut self) -> Option<Range<u64>> {
-        if !self.no_long_run {
-            if let Some(run) = self.find_free(self.extent_pages / 4) {
-                return Some(self.take_run(run, self.extent_pages));
-            }
-            self.no_long_run = true;
+        if let Some(run) = self.find_free(self.extent_pages / 4) {
+            return Some(self.take_run(run, self.extent_pages));
         }
-        // Many free pages in short runs: better a shorter run than a file that grows.
-        if self.free.len() > self.live.len() / 4 + self.extent_pages || self.end >= self.limit {
-            for least in [16, 4, 1] {
-                if let Some(run) = self.find_free(least) {
-                    return Some(self.take_run(run, self.extent_pages));
-                }
+        // Many free pages in short runs: better shorter runs than a file that grows. How short
+        // depends on how many there are.
+        let free = self.free.len().saturating_sub(self.extent_pages);
+        let full = self.end >= self.limit;
+        for (least, share) in SHORT_RUNS {
+            if (full || free > self.live.len() / share)
+                && let Some(run) = self.find_free(least)
+            {
+                return Some(self.take_run(run, self.extent_pages));
             }
         }
         self.grow(1).map(|run| run.start..run.end)
@@ -156,16 +161,19 @@ impl Space {
 
     /// A free run of at least `pages`, searching on from the last one.
     fn find_free(&mut self, pages: u64) -> Option<Range<u64>> {
-        if self.free.len() < pages {
+        if self.free.len() < pages || pages >= self.no_run_of {
             return None;
         }
         let cursor = self.cursor;
         let run = self
             .free
             .find_run(cursor..u64::MAX, pages)
-            .or_else(|| self.free.find_run(0..cursor + pages, pages))?;
-        self.cursor = run.end;
-        Some(run)
+            .or_else(|| self.free.find_run(0..cursor + pages, pages));
+        match &run {
+            Some(run) => self.cursor = run.end,
+            None => self.no_run_of = pages,
+        }
+        run
     }
 
     fn take_run(&mut self, run: Range<u64>, most: u64) -> Range<u64> {
@@ -204,6 +212,7 @@ impl Space {
             } else {
                 let more = self.grow(pages)?;
                 self.free.insert_run(rest);
+                self.no_run_of = u64::MAX;
                 self.extent = more;
             }
         }
@@ -218,7 +227,7 @@ impl Space {
             self.recycled.push(id);
         } else {
             self.free.insert_run(id..id + u64::from(pages));
-            self.no_long_run = false;
+            self.no_run_of = u64::MAX;
         }
     }
 
@@ -313,7 +322,7 @@ impl Space {
             self.pending -= u64::from(pages);
             self.free.insert_run(id..id + u64::from(pages));
         }
-        self.no_long_run = false;
+        self.no_run_of = u64::MAX;
         first.ids
     }
 
@@ -323,7 +332,7 @@ impl Space {
         for id in std::mem::take(&mut self.recycled) {
             self.free.insert(id);
         }
-        self.no_long_run = false;
+        self.no_run_of = u64::MAX;
         std::mem::take(&mut self.young)
     }
 
@@ -357,15 +366,20 @@ impl Space {
         self.backed.union(pages);
     }
 
-    /// Sets free runs of at least `least` pages with blocks aside, to be punched.
-    pub(super) fn start_punch(&mut self, least: u64) -> Vec<Range<u64>> {
-        let mut runs: Vec<Range<u64>> = Vec::new();
-        for run in self.free.runs() {
-            let backed = run.clone().any(|id| self.backed.contains(id));
-            if run.end - run.start >= least && backed {
-                runs.push(run);
-            }
-        }
+    /// Sets free runs of at least `least` pages with blocks aside, to be punched: no more than
+    /// `most` of them, the last of the file first, until they have `surplus` pages.
+    pub(super) fn start_punch(&mut self, least: u64, most: usize, surplus: u64) -> Vec<Range<u64>> {
+        let is_backed = |run: &Range<u64>| run.clone().any(|id| self.backed.contains(id));
+        let long = self.free.runs().filter(|run| run.end - run.start >= least);
+        let mut runs: Vec<Range<u64>> = long.filter(is_backed).collect();
+        let mut pages = 0;
+        runs.reverse();
+        runs.truncate(most);
+        runs.retain(|run| {
+            let wanted = pages < surplus;
+            pages += run.end - run.start;
+            wanted
+        });
         for run in &runs {
             self.free.remove_run(run.clone());
         }
@@ -379,7 +393,7 @@ impl Space {
             self.backed.remove_run(run.clone());
             self.free.insert_run(run);
         }
-        self.no_long_run = false;
+        self.no_run_of = u64::MAX;
     }
 
     /// Free pages with blocks.

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::api::{Interval, TreeError, TreeId, TreeRead, TreeWrite};
-use super::change::Path;
+use super::change::{Found, Path};
 use super::read;
 use super::space::Extent;
 use super::writer::Writer;
@@ -31,7 +31,8 @@ pub(super) struct Work {
     /// Runs of this transaction that are alive.
     pub(super) fresh_runs: BTreeSet<u64>,
     pub(super) cell: CellBuf,
-    pub(super) path: Path,
+    /// For each tree, where its last look-up ended.
+    pub(super) found: [Found; 3],
     pub(super) separator: Vec<u8>,
     /// Bytes of frames after the last time that pages were spilled.
     pub(super) spill_floor: u64,
@@ -45,6 +46,7 @@ impl Work {
         self.roots = roots;
         self.spill_floor = 0;
         self.spilled = 0;
+        self.found.iter_mut().for_each(Found::forget);
     }
 
     pub(super) fn close(&mut self) {
@@ -172,6 +174,10 @@ impl TreeRead for Txn<'_> {
     fn count(&self, tree: TreeId, interval: Interval<'_>) -> Result<u64, TreeError> {
         read::count(&self.writer.owner, self.root(tree), interval)
     }
+
+    fn warm(&self, tree: TreeId, keys: &[&[u8]]) {
+        read::warm(&self.writer.owner, self.root(tree), keys);
+    }
 }
 
 impl TreeWrite for Txn<'_> {
@@ -193,46 +199,85 @@ impl TreeWrite for Txn<'_> {
         } else {
             None
         };
-        let mut path = std::mem::take(&mut self.writer.work.path);
-        let found = self.writer.descend(tree, key, &mut path);
-        let result = found.and_then(|place| {
-            self.writer.freshen(tree, &mut path)?;
-            match place {
-                Ok(index) => self.overwrite(tree, &path, index, value, value_run, counted),
-                Err(index) => {
-                    let key_run = self.write_key_run(key)?;
-                    let key = StoredKey::new(key, key_run);
-                    let cell = &mut self.writer.work.cell;
-                    match value_run {
-                        None => cell.leaf(key, value, counted),
-                        Some(run) => cell.leaf_run(key, run, counted),
-                    };
-                    self.writer.add_counts(tree, &path, i64::from(counted));
-                    self.writer.insert_cell(tree, &mut path, index)
-                }
-            }
-        });
-        self.writer.work.path = path;
-        result
+        let mut found = std::mem::take(&mut self.writer.work.found[tree as usize]);
+        let changed = self.insert_found(tree, key, &mut found, value, value_run, counted);
+        // After an error or a split the way there is another.
+        match &changed {
+            Ok(Some(index)) => found.settle(key, *index),
+            _ => found.forget(),
+        }
+        self.writer.work.found[tree as usize] = found;
+        changed.map(|_| ())
+    }
+
+    fn get_to_change(&mut self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError> {
+        let mut found = std::mem::take(&mut self.writer.work.found[tree as usize]);
+        let place = self.writer.seek(tree, key, &mut found);
+        let leaf = place.is_ok().then(|| found.path.leaf_step());
+        self.writer.work.found[tree as usize] = found;
+        let (Ok(index), Some(Some(leaf))) = (place?, leaf) else {
+            return Ok(None);
+        };
+        let owner = &self.writer.owner;
+        let page = owner.page(leaf.id, leaf.crc, 0)?;
+        read::value_of(owner, page, index).map(Some)
     }
 
     fn remove(&mut self, tree: TreeId, key: &[u8]) -> Result<bool, TreeError> {
         self.check_space(0)?;
-        let mut path = std::mem::take(&mut self.writer.work.path);
-        let found = self.writer.descend(tree, key, &mut path);
-        let result = found.and_then(|place| {
+        let mut found = std::mem::take(&mut self.writer.work.found[tree as usize]);
+        let place = self.writer.seek(tree, key, &mut found);
+        let removed = place.and_then(|place| {
             let Ok(index) = place else { return Ok(false) };
-            self.writer.freshen(tree, &mut path)?;
-            self.writer.remove_entry(tree, &mut path, index)?;
+            self.writer.freshen(tree, &mut found.path)?;
+            self.writer.remove_entry(tree, &mut found.path, index)?;
             Ok(true)
         });
-        self.writer.work.path = path;
-        result
+        if !matches!(removed, Ok(false)) {
+            found.forget();
+        }
+        self.writer.work.found[tree as usize] = found;
+        removed
     }
 }
 
 impl Txn<'_> {
-    /// Gives the entry at `index` of the path's leaf another value.
+    /// Puts an entry where `key` belongs; returns its place in the leaf of `found`, or `None` if
+    /// the tree has another shape now.
+    fn insert_found(
+        &mut self,
+        tree: TreeId,
+        key: &[u8],
+        found: &mut Found,
+        value: &[&[u8]],
+        value_run: Option<Run>,
+        counted: bool,
+    ) -> Result<Option<usize>, TreeError> {
+        let place = self.writer.seek(tree, key, found)?;
+        self.writer.freshen(tree, &mut found.path)?;
+        match place {
+            Ok(index) => {
+                let same = self.overwrite(tree, &found.path, index, value, value_run, counted)?;
+                Ok(same.then_some(index))
+            }
+            Err(index) => {
+                let key_run = self.write_key_run(key)?;
+                let key = StoredKey::new(key, key_run);
+                let cell = &mut self.writer.work.cell;
+                match value_run {
+                    None => cell.leaf(key, value, counted),
+                    Some(run) => cell.leaf_run(key, run, counted),
+                };
+                self.writer
+                    .add_counts(tree, &found.path, i64::from(counted));
+                let same = self.writer.insert_cell(tree, &mut found.path, index)?;
+                Ok(same.then_some(index))
+            }
+        }
+    }
+
+    /// Gives the entry at `index` of the path's leaf another value; says whether the tree has kept
+    /// its shape.
     fn overwrite(
         &mut self,
         tree: TreeId,
@@ -241,7 +286,7 @@ impl Txn<'_> {
         value: &[&[u8]],
         value_run: Option<Run>,
         counted: bool,
-    ) -> Result<(), TreeError> {
+    ) -> Result<bool, TreeError> {
         let writer = &mut *self.writer;
         let leaf = path.leaf();
         let page = writer.owner.change(leaf);
@@ -263,7 +308,7 @@ impl Txn<'_> {
         writer.add_counts(tree, path, i64::from(counted) - i64::from(was_counted));
         let page = writer.owner.change(leaf);
         if page.replace(index, writer.work.cell.bytes()) {
-            return Ok(());
+            return Ok(true);
         }
         page.remove(index);
         let mut path = path.clone();
