@@ -1,10 +1,11 @@
-//! The two meta pages, pages 0 and 1 of the file: each names one durable state of the tree.
+//! The two meta pages, pages 0 and 1 of the file: each names one durable state of the tree, and
+//! both the same one but for the moment between two writes at a checkpoint's end.
 //!
 //! ```text
 //!   0  [u8; 8]  magic        "quointr\x01"
 //!   8  u32      version      of the format, 1
 //!  12  u32      page size    4096
-//!  16  u64      generation   number of the checkpoint; its lowest bit is the page it lies in
+//!  16  u64      generation   number of the checkpoint
 //!  24  u64      txn          the transaction whose state this is
 //!  32  u64      end          pages of the file in use, the free ones among them
 //!  40  u64      live         pages in use by this state, metas and free-space bitmap included
@@ -121,11 +122,6 @@ struct MetaLayout {
 const _: () = assert!(size_of::<MetaLayout>() == PAGE);
 
 impl Meta {
-    /// The meta page that this state is written to.
-    pub fn slot(&self) -> u64 {
-        self.generation & 1
-    }
-
     /// Reads a meta page.
     pub fn decode(bytes: &PageBytes) -> Result<Meta, MetaFault> {
         let layout = rkyv::access::<MetaLayout, Failure>(bytes).map_err(|_| MetaFault::Damaged)?;

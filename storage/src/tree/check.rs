@@ -45,21 +45,29 @@ fn corrupt(page: u64, what: &'static str) -> TreeError {
 
 /// Checks the tree file `name`: both meta pages, every page and every long value that the newest
 /// state reaches, the order of keys, levels and counts, and that the pages reached are exactly
-/// those that the free-space bitmap leaves out. The older state, if its meta page is valid, is
-/// checked in the same way. Changes nothing.
+/// those that the free-space bitmap leaves out. If the other meta page names an older state, that
+/// is checked in the same way. Changes nothing.
 pub fn check(disk: &dyn Disk, name: &str) -> Result<CheckReport, TreeError> {
     if !disk.list()?.iter().any(|present| present == name) {
         return Err(corrupt(0, "there is no such file"));
     }
     let file = disk.open_pages(name, RESERVE)?;
-    let (shared, Loaded { newest, older }) = open_shared(file)?;
+    let (
+        shared,
+        Loaded {
+            newest,
+            older,
+            both,
+            ..
+        },
+    ) = open_shared(file)?;
     let reader = shared.reader().expect("the first reader");
     let snapshot = reader.pin();
     if let Some(older) = &older {
         check_state(&snapshot, older)?;
     }
     let mut report = check_state(&snapshot, &newest)?;
-    report.both_metas = older.is_some();
+    report.both_metas = both;
     Ok(report)
 }
 

@@ -1,8 +1,8 @@
 //! Checkpoints: making one published state durable.
 //!
 //! Blocks for all pages are allocated first, so that a full disk changes nothing; then the pages
-//! are written in runs in the order of their numbers; then a sync; then the meta page over the
-//! older one; then a sync.
+//! are written in runs in the order of their numbers; then a sync; then one meta page and a sync,
+//! then the other and a sync.
 #![forbid(unsafe_code)]
 
 use super::api::TreeError;
@@ -65,6 +65,8 @@ pub(super) struct Plan {
     pub(super) allocate: Vec<Range<u64>>,
     pub(super) punch: Vec<Range<u64>>,
     pub(super) meta: Meta,
+    /// The meta page to write first.
+    pub(super) first_slot: u64,
     pub(super) bitmap: Vec<u8>,
     pub(super) spare: Spare,
 }
@@ -158,9 +160,14 @@ impl CheckpointJob {
         self.write_pages(file, pace)?;
         self.write_bitmap(file, pace)?;
         file.sync()?;
+        // One meta page after the other, so that one is always whole. When both are written, no
+        // older state can come back: its pages are free at once, and rot in one of the two pages
+        // costs nothing.
         let meta = self.plan.meta.encode();
-        file.write(offset(self.plan.meta.slot()), &meta[..])?;
-        file.sync()?;
+        for slot in [self.plan.first_slot, 1 - self.plan.first_slot] {
+            file.write(offset(slot), &meta[..])?;
+            file.sync()?;
+        }
         Ok(())
     }
 

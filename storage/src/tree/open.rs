@@ -84,6 +84,10 @@ impl TreeRead for Snapshot<'_> {
     fn count(&self, tree: TreeId, interval: Interval<'_>) -> Result<u64, TreeError> {
         read::count(self, &self.roots()[tree as usize], interval)
     }
+
+    fn warm(&self, tree: TreeId, keys: &[&[u8]]) {
+        read::warm(self, &self.roots()[tree as usize], keys);
+    }
 }
 
 /// The name of the file that holds spare space for `name`.
@@ -100,8 +104,12 @@ pub(super) struct State {
 /// What the two meta pages of a file say.
 pub(super) struct Loaded {
     pub(super) newest: State,
-    /// The other meta page's state, if that page is valid.
+    /// The other meta page's state, if that page is valid and names another one.
     pub(super) older: Option<State>,
+    /// Both meta pages are valid.
+    pub(super) both: bool,
+    /// The meta page to be written first: never the only one that names the newest state.
+    pub(super) next_slot: u64,
 }
 
 fn corrupt(page: u64, what: &'static str) -> TreeError {
@@ -116,15 +124,15 @@ fn read_file(frames: &Frames, run: Run) -> Result<Vec<u8>, TreeError> {
     frames.read_durable(run).map(<[u8]>::to_vec)
 }
 
-fn decode_slot(bytes: &PageBytes, slot: u64) -> Result<Meta, MetaFault> {
+fn decode_slot(bytes: &PageBytes) -> Result<Meta, MetaFault> {
     let meta = Meta::decode(bytes)?;
-    if meta.slot() != slot || meta.end < 2 || meta.end > u64::MAX / PAGE as u64 {
+    if meta.end < 2 || meta.end > u64::MAX / PAGE as u64 {
         return Err(MetaFault::Damaged);
     }
     Ok(meta)
 }
 
-fn state(frames: &Frames, meta: Meta) -> Result<State, TreeError> {
+fn state(frames: &Frames, meta: Meta, slot: u64) -> Result<State, TreeError> {
     let bytes = read_file(frames, meta.bitmap)?;
     let live = IdSet::from_bytes(&bytes);
     if live.len() != meta.live || live.last().is_some_and(|last| last >= meta.end) {
@@ -134,10 +142,7 @@ fn state(frames: &Frames, meta: Meta) -> Result<State, TreeError> {
         ));
     }
     if live.last().is_some_and(|last| last >= frames.file_pages()) {
-        return Err(corrupt(
-            meta.slot(),
-            "the file is shorter than its meta page says",
-        ));
+        return Err(corrupt(slot, "the file is shorter than its meta page says"));
     }
     Ok(State { meta, live })
 }
@@ -147,8 +152,7 @@ pub(super) fn load(frames: &Frames) -> Result<Loaded, TreeError> {
     if frames.file_pages() < 2 {
         return Err(corrupt(0, "the file has no meta pages"));
     }
-    let slot = |slot| decode_slot(frames.meta_page(slot), slot);
-    let metas = [slot(0), slot(1)];
+    let metas = [0, 1].map(|slot| decode_slot(frames.meta_page(slot)));
     for (page, meta) in metas.iter().enumerate() {
         if let Err(MetaFault::Version(_)) = meta {
             return Err(corrupt(
@@ -157,16 +161,32 @@ pub(super) fn load(frames: &Frames) -> Result<Loaded, TreeError> {
             ));
         }
     }
-    let (newest, older) = match metas {
-        [Ok(even), Ok(odd)] if even.generation > odd.generation => (even, Some(odd)),
-        [Ok(even), Ok(odd)] => (odd, Some(even)),
+    let both = metas.iter().all(Result::is_ok);
+    let (newest, older, next_slot) = match metas {
+        [Ok(first), Ok(second)] if first.generation > second.generation => (first, Some(second), 1),
+        [Ok(first), Ok(second)] if first.generation < second.generation => (second, Some(first), 0),
+        [Ok(first), Ok(second)] if first == second => (first, None, 0),
+        [Ok(_), Ok(_)] => {
+            return Err(corrupt(
+                0,
+                "the meta pages name two states of one checkpoint",
+            ));
+        }
         // A meta page that a power cut tore is not an error: the other one is whole.
-        [Ok(meta), Err(_)] | [Err(_), Ok(meta)] => (meta, None),
+        [Ok(meta), Err(_)] => (meta, None, 1),
+        [Err(_), Ok(meta)] => (meta, None, 0),
         [Err(_), Err(_)] => return Err(corrupt(0, "neither meta page is valid")),
     };
-    let newest = state(frames, newest)?;
-    let older = older.map(|meta| state(frames, meta)).transpose()?;
-    Ok(Loaded { newest, older })
+    let newest = state(frames, newest, 1 - next_slot)?;
+    let older = older
+        .map(|meta| state(frames, meta, next_slot))
+        .transpose()?;
+    Ok(Loaded {
+        newest,
+        older,
+        both,
+        next_slot,
+    })
 }
 
 /// Creates the file under another name first, so that a file of this name always has whole meta
@@ -176,21 +196,21 @@ fn create(disk: &dyn Disk, name: &str) -> Result<(), TreeError> {
     let file = disk.open_pages(&fresh, 16 * PAGE as u64)?;
     file.truncate(0)?;
     file.allocate(0, 2 * PAGE as u64)?;
-    for generation in 0..2 {
-        let meta = Meta {
-            generation,
-            txn: 0,
-            end: 2,
-            live: 0,
-            roots: [Root::default(); 3],
-            bitmap: Run {
-                id: 0,
-                crc: 0,
-                len: 0,
-            },
-            user: Vec::new(),
-        };
-        file.write(meta.slot() * PAGE as u64, &meta.encode()[..])?;
+    let meta = Meta {
+        generation: 1,
+        txn: 0,
+        end: 2,
+        live: 0,
+        roots: [Root::default(); 3],
+        bitmap: Run {
+            id: 0,
+            crc: 0,
+            len: 0,
+        },
+        user: Vec::new(),
+    };
+    for slot in 0..2 {
+        file.write(slot * PAGE as u64, &meta.encode()[..])?;
     }
     file.sync()?;
     drop(file);
@@ -225,7 +245,12 @@ pub fn open(
     // What an earlier process left in the page cache becomes durable before it is believed.
     file.sync()?;
     let (shared, loaded) = open_shared(Arc::clone(&file))?;
-    let Loaded { newest, older } = loaded;
+    let Loaded {
+        newest,
+        older,
+        next_slot,
+        ..
+    } = loaded;
     let last = |state: &State| state.live.last().unwrap_or(1);
     let end = last(&newest).max(older.as_ref().map_or(1, last)) + 1;
     if shared.frames.file_pages() > end {
@@ -235,8 +260,10 @@ pub fn open(
     let spare = Spare::open(&*disk, name, options.spare_bytes)?;
     let durable = Durable {
         newest: newest.meta.generation,
-        // The place of a meta page that is not valid is written next.
-        older: newest.meta.generation.saturating_sub(1),
+        older: older
+            .as_ref()
+            .map_or(newest.meta.generation, |older| older.meta.generation),
+        next_slot,
         safe_user: older
             .as_ref()
             .map_or_else(|| newest.meta.user.clone(), |older| older.meta.user.clone()),

@@ -14,14 +14,22 @@ use crate::page::{DIRTY, Meta, PAGE, Root, Run, USER_MAX, as_bytes};
 use std::sync::Arc;
 
 /// Free runs of at least this many pages go back to the file system.
-const PUNCH_PAGES: u64 = 64;
+const PUNCH_PAGES: u64 = 8;
+/// No more than so many of them at a checkpoint: each is a change of the file system's own.
+const PUNCHES: usize = 512;
+/// Free pages that are kept beside a part of the live ones, so that checkpoints need not allocate
+/// what the one before has given back.
+const KEPT_FREE: u64 = 256;
 
 /// What the two meta pages in the file say.
 pub(super) struct Durable {
     /// The newest meta page's generation.
     pub(super) newest: u64,
-    /// The other's, or the one that its place will be free for.
+    /// The other's, if it is valid: the same but between two writes of a checkpoint, where a crash
+    /// may have left them.
     pub(super) older: u64,
+    /// The meta page that the next checkpoint writes first.
+    pub(super) next_slot: u64,
     /// The user's bytes of the oldest state to which a damaged file may fall back.
     pub(super) safe_user: Vec<u8>,
 }
@@ -67,7 +75,6 @@ pub struct Writer {
     roots: [Root; 3],
     user: Vec<u8>,
     durable: Durable,
-    newest_user: Vec<u8>,
     /// The newest checkpoint begun.
     begun: u64,
     /// The pages of the newest checkpoint's bitmap.
@@ -98,10 +105,9 @@ impl Writer {
             txn: meta.txn,
             committed: meta.txn,
             roots: meta.roots,
-            user: meta.user.clone(),
+            user: meta.user,
             begun: durable.newest,
             durable,
-            newest_user: meta.user,
             bitmap,
             flight: None,
             changed: false,
@@ -283,6 +289,7 @@ impl Writer {
             allocate: self.space.unbacked(&all),
             punch: self.runs_to_punch(),
             meta,
+            first_slot: self.durable.next_slot,
             bitmap: bytes,
             spare: self.spare.clone(),
         };
@@ -319,10 +326,9 @@ impl Writer {
     }
 
     fn runs_to_punch(&mut self) -> Vec<std::ops::Range<u64>> {
-        if self.space.free_pages() < self.space.live_pages() / 4 + 4 * PUNCH_PAGES {
-            return Vec::new();
-        }
-        self.space.start_punch(PUNCH_PAGES)
+        let kept = self.space.live_pages() / 8 + KEPT_FREE;
+        let surplus = self.space.free_pages().saturating_sub(kept);
+        self.space.start_punch(PUNCH_PAGES, PUNCHES, surplus)
     }
 
     /// Takes note of a finished checkpoint; says whether it is durable. It is not if the disk was
@@ -342,10 +348,10 @@ impl Writer {
                     self.owner.moved_to_file(id, self.version);
                 }
             }
-            self.durable.older = self.durable.newest;
+            // Both meta pages name it now: nothing leads to any other state.
             self.durable.newest = flight.generation;
-            let safe = std::mem::replace(&mut self.newest_user, flight.user);
-            self.durable.safe_user = safe;
+            self.durable.older = flight.generation;
+            self.durable.safe_user = flight.user;
         } else {
             self.spare.held = false;
             self.changed = true;
