@@ -108,6 +108,10 @@ fn grant<T: TreeWrite>(
     if grant.id == 0 {
         return Err(Failure::Refused(Error::LeaseNotFound));
     }
+    // Looked at here and not before the log, as in etcd: alarms speak first.
+    if grant.ttl > LEASE_TTL_MAX_S {
+        return Err(Failure::Refused(Error::LeaseTtlTooLarge));
+    }
     if lease::get(tree, grant.id)?.is_some() {
         return Err(Failure::Refused(Error::LeaseExists));
     }

@@ -76,7 +76,6 @@ fn check(request: &Request<'_>, txn_ops: usize) -> Result<(), Error> {
         Request::Put(put) => check_put(put),
         Request::DeleteRange(delete) => check_key(delete.key),
         Request::Txn(txn) => check_txn(txn, txn_ops),
-        Request::LeaseGrant(grant) if grant.ttl > LEASE_TTL_MAX_S => Err(Error::LeaseTtlTooLarge),
         _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use super::pb::{
 };
 use super::reply::put_header;
 use super::status::{Code, Status};
-use crate::api::Header;
+use crate::api::{Alarm, AlarmKind, Header};
 
 /// The release of etcd whose API this is: clients look at it to learn what they may ask.
 pub const ETCD_VERSION: &str = "3.7.3";
@@ -83,8 +83,8 @@ fn put_texts(out: &mut Vec<u8>, field: u32, texts: &[String]) {
     }
 }
 
-/// Answers `Status`.
-pub fn encode_status(header: &Header, condition: &Condition, out: &mut Vec<u8>) {
+/// Answers `Status`; alarms are told as etcd prints them.
+pub fn encode_status(header: &Header, condition: &Condition, alarms: &[Alarm], out: &mut Vec<u8>) {
     answer(out, Some(header), |out| {
         put_bytes(out, 2, ETCD_VERSION.as_bytes());
         put_u64(out, 3, condition.file_bytes);
@@ -95,8 +95,12 @@ pub fn encode_status(header: &Header, condition: &Condition, out: &mut Vec<u8>) 
         if condition.leader == 0 {
             put_bytes(out, 8, b"etcdserver: no leader");
         }
-        if condition.is_out_of_space {
-            let alarm = format!("memberID:{} alarm:NOSPACE ", header.member_id);
+        for alarm in alarms {
+            let kind = match alarm.kind {
+                AlarmKind::NoSpace => "NOSPACE",
+                AlarmKind::Corrupt => "CORRUPT",
+            };
+            let alarm = format!("memberID:{} alarm:{kind}", alarm.member_id);
             put_bytes(out, 8, alarm.as_bytes());
         }
         put_u64(out, 9, condition.live_bytes);
@@ -249,11 +253,18 @@ mod tests {
             applied_index: 9,
             is_out_of_space: false,
         };
-        let status = written(|out| encode_status(&HEADER, &condition, out));
+        let status = written(|out| encode_status(&HEADER, &condition, &[], out));
         let expected = [
             WHOLE_HEADER,
             b"\x12\x053.7.3\x18\x64\x20\x02\x28\x09\x30\x04\x38\x09\x48\x32\x5a\x053.7.0\x6a\x00",
         ];
         assert_eq!(status, expected.concat());
+        let alarm = Alarm {
+            kind: AlarmKind::Corrupt,
+            member_id: 7,
+        };
+        let status = written(|out| encode_status(&HEADER, &condition, &[alarm], out));
+        let text = b"\x42\x18memberID:7 alarm:CORRUPT";
+        assert!(status.windows(text.len()).any(|part| part == text));
     }
 }

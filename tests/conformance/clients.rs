@@ -3,9 +3,10 @@
 
 use super::start;
 use crate::server::Server;
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -68,63 +69,125 @@ fn etcds_client_hears_from_quoin_what_it_heard_from_etcd() {
 }
 
 /// An etcd of its own.
-struct Etcd {
+pub struct Etcd {
     child: Child,
-    address: SocketAddr,
-    _dir: tempfile::TempDir,
+    pub address: SocketAddr,
+    peer: SocketAddr,
+    dir: tempfile::TempDir,
 }
 
 impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Etcd {
+    pub fn start(program: &Path) -> Etcd {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (address, peer) = (free_address(), free_address());
+        Etcd {
+            child: run_etcd(program, dir.path(), address, peer),
+            address,
+            peer,
+            dir,
+        }
+    }
+
+    /// Kills it and starts it again over the same data.
+    pub fn restart(&mut self, program: &Path) {
+        self.kill();
+        self.child = run_etcd(program, self.dir.path(), self.address, self.peer);
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run_etcd(program: &Path, dir: &Path, address: SocketAddr, peer: SocketAddr) -> Child {
+    let url = format!("http://{address}");
+    let child = Command::new(program)
+        .arg("--data-dir")
+        .arg(dir.join("data"))
+        .args(["--listen-client-urls", &url])
+        .args(["--advertise-client-urls", &url])
+        .args(["--listen-peer-urls", &format!("http://{peer}")])
+        // Its process is killed, not the machine.
+        .arg("--unsafe-no-fsync")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("etcd starts");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < deadline, "etcd does not serve");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child
+}
+
+pub fn from_env(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().expect("a number"),
+        Err(_) => default,
+    }
+}
+
+/// A program over etcd's client that is given orders, a line each, and answers each with a line.
+pub struct Worker {
+    child: Child,
+    orders: Option<ChildStdin>,
+    says: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    pub fn start(program: &Path, args: &[&str]) -> Worker {
+        let mut child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the client starts");
+        Worker {
+            orders: child.stdin.take(),
+            says: BufReader::new(child.stdout.take().expect("stdout is piped")),
+            child,
+        }
+    }
+
+    /// Orders something and gives the answer; what the client finds wrong it says on stderr.
+    pub fn order(&mut self, order: &str) -> String {
+        let mut answer = String::new();
+        let orders = self.orders.as_mut().expect("it has not been ended");
+        let asked = writeln!(orders, "{order}").and_then(|()| self.says.read_line(&mut answer));
+        assert!(
+            asked.is_ok() && !answer.is_empty(),
+            "the client found a fault"
+        );
+        answer
+    }
+
+    pub fn end(mut self) {
+        drop(self.orders.take());
+        let status = self.child.wait().expect("the process is ours");
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Worker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Etcd {
-    fn start(program: &Path) -> Etcd {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let (address, peer) = (free_address(), free_address());
-        let url = format!("http://{address}");
-        let child = Command::new(program)
-            .arg("--data-dir")
-            .arg(dir.path().join("data"))
-            .args([
-                "--listen-client-urls",
-                &url,
-                "--advertise-client-urls",
-                &url,
-            ])
-            .args(["--listen-peer-urls", &format!("http://{peer}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("etcd starts");
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < deadline, "etcd does not serve");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Etcd {
-            child,
-            address,
-            _dir: dir,
-        }
-    }
-}
-
-#[test]
-fn random_calls_are_answered_as_etcd_answers_them() {
-    let what = "the comparison with a running etcd";
-    let (Some(client), Some(etcd)) = (program("conformance", what), program("etcd", what)) else {
-        return;
-    };
-    let etcd = Etcd::start(&etcd);
-    let (server, _dir) = start();
-    let args = ["random", "20261122", "1500"];
-    let expected = ask(&client, etcd.address, &args);
-    assert!(expected.lines().count() > 1500, "{expected}");
-    assert_same(&expected, &ask(&client, server.address, &args));
+pub fn number(answer: &str, name: &str) -> u64 {
+    answer
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+        .unwrap_or_else(|| panic!("no {name} in {answer:?}"))
 }
 
 /// Runs a program that uses a server and says `ok …` for each step that holds.

@@ -4,77 +4,10 @@
 //! `QUOIN_CRASH_ROUNDS` sets how often the server is killed (default 12), `QUOIN_CRASH_SEED` what
 //! is written and when it is killed.
 
-use crate::clients::{free_address, program};
+use crate::clients::{Worker, free_address, from_env, number, program};
 use crate::server::Server;
-use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
-
-fn from_env(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().expect("a number"),
-        Err(_) => default,
-    }
-}
-
-/// The client that keeps the journal.
-struct Journal {
-    child: Child,
-    orders: Option<ChildStdin>,
-    says: BufReader<ChildStdout>,
-}
-
-impl Journal {
-    fn start(program: &Path, address: SocketAddr, seed: u64) -> Journal {
-        let mut child = Command::new(program)
-            .arg(address.to_string())
-            .args(["survive", &seed.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the client starts");
-        Journal {
-            orders: child.stdin.take(),
-            says: BufReader::new(child.stdout.take().expect("stdout is piped")),
-            child,
-        }
-    }
-
-    /// Orders something and gives the answer; what the client finds wrong it says on stderr.
-    fn order(&mut self, order: &str) -> String {
-        let mut answer = String::new();
-        let orders = self.orders.as_mut().expect("it has not been ended");
-        let asked = writeln!(orders, "{order}").and_then(|()| self.says.read_line(&mut answer));
-        assert!(
-            asked.is_ok() && !answer.is_empty(),
-            "the client found a fault"
-        );
-        answer
-    }
-
-    fn end(mut self) {
-        drop(self.orders.take());
-        let status = self.child.wait().expect("the process is ours");
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Journal {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn number(answer: &str, name: &str) -> u64 {
-    answer
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
-        .unwrap_or_else(|| panic!("no {name} in {answer:?}"))
-}
 
 #[test]
 fn what_etcds_client_was_acknowledged_survives_every_kill() {
@@ -102,7 +35,10 @@ fn what_etcds_client_was_acknowledged_survives_every_kill() {
         Server::start_with(&dir, &flags)
     };
     let mut server = start(0);
-    let mut journal = Journal::start(&client, address, seed);
+    let mut journal = Worker::start(
+        &client,
+        &[&address.to_string(), "survive", &seed.to_string()],
+    );
     let mut said = String::new();
     let mut chance = seed | 1;
     for round in 1..=rounds {

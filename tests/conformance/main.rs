@@ -11,6 +11,7 @@ mod clients;
 
 mod crate_client;
 
+mod differential;
 mod elections;
 
 mod hashes;

@@ -110,6 +110,15 @@ fn with_corrupt_data_no_client_writes_and_all_may_read() {
     assert_eq!(server.compact(2), Err(Error::Corrupt));
     let revoke = Request::LeaseRevoke(LeaseRevokeRequest { id: 1 });
     assert_eq!(server.serve(&revoke), Err(Error::Corrupt));
+    // The alarm is told before what is wrong with the request.
+    let grant = LeaseGrantRequest {
+        ttl: i64::MAX,
+        id: 1,
+    };
+    assert_eq!(
+        server.serve(&Request::LeaseGrant(grant)),
+        Err(Error::Corrupt)
+    );
     assert_eq!(
         server.txn(always(vec![delete_op("k", "")])),
         Err(Error::Corrupt)

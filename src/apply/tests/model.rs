@@ -75,6 +75,9 @@ impl Model {
                 if grant.id == 0 {
                     return Err(Error::LeaseNotFound);
                 }
+                if grant.ttl > 9_000_000_000 {
+                    return Err(Error::LeaseTtlTooLarge);
+                }
                 if self.leases.contains_key(&grant.id) {
                     return Err(Error::LeaseExists);
                 }
@@ -365,7 +368,6 @@ fn validate(request: &Request<'_>) -> Result<(), Error> {
         Request::Range(r) => key_given(r.key),
         Request::Put(put) => put_valid(put),
         Request::DeleteRange(d) => key_given(d.key),
-        Request::LeaseGrant(grant) if grant.ttl > 9_000_000_000 => Err(Error::LeaseTtlTooLarge),
         Request::Txn(txn) => {
             txn_valid(txn)?;
             clash_free(&txn.success)?;

@@ -3,7 +3,7 @@
 // against quoin it must print the same.
 //
 //	conformance ENDPOINT script          the fixed list of calls
-//	conformance ENDPOINT random SEED N   N random calls
+//	conformance ETCD alike QUOIN SEED    random calls, sent alike to both
 //	conformance ENDPOINT packages        the packages of etcd's client, each in use
 //	conformance ENDPOINT survive SEED    writes, and keeps a journal, while the server is killed
 package main
@@ -33,8 +33,12 @@ func number(text string) int {
 
 func main() {
 	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, "usage: conformance ENDPOINT script | random SEED N | packages | survive SEED")
+		fmt.Fprintln(os.Stderr, "usage: conformance ENDPOINT script | alike QUOIN SEED | packages | survive SEED")
 		os.Exit(2)
+	}
+	if os.Args[2] == "alike" {
+		beAlike(os.Args[1], os.Args[3], int64(number(os.Args[4])))
+		return
 	}
 	if os.Args[2] == "survive" {
 		survive(os.Args[1], int64(number(os.Args[3])))
@@ -59,7 +63,5 @@ func main() {
 		a.member()
 	case "packages":
 		packages(client)
-	case "random":
-		a.random(int64(number(os.Args[3])), number(os.Args[4]))
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"math/rand"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -99,27 +98,4 @@ func (r *random) txnRequest(depth int) *pb.TxnRequest {
 		t.Compare = append(t.Compare, r.compare())
 	}
 	return t
-}
-
-func (a *asker) random(seed int64, count int) {
-	r := &random{Rand: rand.New(rand.NewSource(seed)), revision: 1}
-	for range count {
-		switch n := r.Intn(20); {
-		case n < 6:
-			a.put(r.putRequest())
-		case n < 11:
-			a.rangeOf(r.rangeRequest())
-		case n < 13:
-			a.del(r.deleteRequest())
-		default:
-			a.txn(r.txnRequest(2))
-		}
-		answer, err := a.kv.Range(a.ctx, &pb.RangeRequest{Key: b("a"), CountOnly: true})
-		if err != nil {
-			fmt.Println("no revision:", err)
-			return
-		}
-		r.revision = answer.Header.Revision
-	}
-	a.rangeOf(&pb.RangeRequest{Key: b("\x00"), RangeEnd: b("\x00")})
 }

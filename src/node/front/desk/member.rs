@@ -5,7 +5,7 @@ use super::super::answer;
 use super::super::connection::{Connection, ConnectionId};
 use super::{Desk, Turn};
 use crate::api::AlarmKind;
-use crate::apply::is_raised;
+use crate::apply::{alarms, is_raised};
 use crate::etcd::http::Figures;
 use crate::etcd::maintenance;
 use crate::etcd::{Code, Condition, Method, Status, member};
@@ -29,6 +29,10 @@ impl Desk {
             ..
         } = self.figures(turn.reader);
         let header = self.header_at(revision);
+        let raised = match method {
+            Method::Status => alarms(&turn.reader.pin(), None),
+            _ => Ok(Vec::new()),
+        };
         let (member, has_leader) = (Arc::clone(&self.config.member), self.has_leader);
         self.write(connection, id, turn.now_ns, |connection| {
             let out = &mut connection.output;
@@ -37,10 +41,9 @@ impl Desk {
                     member::encode_member_list(&header, std::slice::from_ref(&*member), out);
                     Ok(())
                 }
-                Method::Status => {
-                    member::encode_status(&header, &condition, out);
-                    Ok(())
-                }
+                Method::Status => raised
+                    .map(|raised| member::encode_status(&header, &condition, &raised, out))
+                    .map_err(|failure| Status::from(failure.to_api())),
                 Method::Defragment => {
                     member::encode_defragment(out);
                     Ok(())
