@@ -1,6 +1,7 @@
 //! Committed log entries in, outcomes out, exactly once.
 
 use super::Failure;
+use super::counts::Counts;
 use super::lease::{LeaseChange, note_changes};
 use super::store::{Store, StoreTxn};
 use super::write::{Outcome, execute};
@@ -79,6 +80,7 @@ pub struct Applier<S, W> {
     purging: Vec<(W, Outcome)>,
     /// What has become of leases since somebody asked.
     lease_changes: Vec<LeaseChange>,
+    counts: Counts,
 }
 
 impl<S: Store, W: Copy> Applier<S, W> {
@@ -92,12 +94,18 @@ impl<S: Store, W: Copy> Applier<S, W> {
             limits,
             purging: Vec::new(),
             lease_changes: Vec::new(),
+            counts: Counts::default(),
         })
     }
 
     /// Where the store stands.
     pub fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// What was applied since the start.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// The store.
@@ -181,6 +189,7 @@ impl<S: Store, W: Copy> Applier<S, W> {
                     warm(&txn, &entry.commands[at..]);
                 }
                 let outcome = execute(&mut txn, meta, request, room)?;
+                self.counts.note(request, &outcome);
                 if !matches!(outcome, Outcome::Failed { .. }) {
                     note_changes(request, entry.index, &mut self.lease_changes);
                 }

@@ -29,6 +29,8 @@ mod alarm;
 
 mod applier;
 
+mod counts;
+
 mod store;
 
 #[cfg(test)]
@@ -36,6 +38,7 @@ mod tests;
 
 pub use alarm::{alarms, is_raised};
 pub use applier::{Applier, BatchLimits, Command, Entry};
+pub use counts::Counts;
 pub use lease::{LeaseChange, time_to_live};
 pub use range::{key_only, range};
 pub use store::{Store, StoreTxn};

@@ -286,6 +286,18 @@ impl Method {
     }
 }
 
+impl Method {
+    /// The service that it belongs to, and its name there.
+    pub fn name(self) -> (&'static str, &'static str) {
+        for (service, served, _) in SERVICES {
+            if let Some((name, _)) = served.iter().find(|(_, method)| *method == self) {
+                return (service, name);
+            }
+        }
+        unreachable!("{self:?} stands in no service")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,6 +331,15 @@ mod tests {
         let refused = Method::from_path("/etcdserverpb.Auth/UserAdd").unwrap_err();
         assert_eq!(refused.code, Code::FailedPrecondition);
         assert_eq!(refused.message, "etcdserver: authentication is not enabled");
+    }
+
+    #[test]
+    fn every_method_has_a_name_and_its_own_place() {
+        for (place, method) in Method::ALL.into_iter().enumerate() {
+            let (service, name) = method.name();
+            assert_eq!(Method::from_path(&format!("/{service}/{name}")), Ok(method));
+            assert_eq!(method as usize, place);
+        }
     }
 
     #[test]

@@ -28,6 +28,29 @@ pub enum Code {
     Unauthenticated = 16,
 }
 
+impl Code {
+    /// Every code, by its number.
+    pub const ALL: [Code; 17] = [
+        Code::Ok,
+        Code::Canceled,
+        Code::Unknown,
+        Code::InvalidArgument,
+        Code::DeadlineExceeded,
+        Code::NotFound,
+        Code::AlreadyExists,
+        Code::PermissionDenied,
+        Code::ResourceExhausted,
+        Code::FailedPrecondition,
+        Code::Aborted,
+        Code::OutOfRange,
+        Code::Unimplemented,
+        Code::Internal,
+        Code::Unavailable,
+        Code::DataLoss,
+        Code::Unauthenticated,
+    ];
+}
+
 /// A refusal. Clients match on the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {

@@ -13,6 +13,8 @@ mod answer;
 
 mod connection;
 
+mod counts;
+
 mod desk;
 
 mod watching;
@@ -37,6 +39,7 @@ use std::sync::Arc;
 
 pub use answer::{Answer, Answers};
 pub use connection::{ConnectionId, HttpVersion};
+pub use counts::FrontCounts;
 pub use watching::Watching;
 
 /// Who this front is, and its member's limits.

@@ -5,6 +5,7 @@
 use crate::node::messages::OrderInput;
 use crate::runtime::queue::{Receiver, Sender};
 use crate::runtime::seat::SeatInput;
+use crate::runtime::tally::Tally;
 use crate::runtime::{logger, os};
 use quoin_storage::disk::PageFile;
 use quoin_storage::tree::CheckpointJob;
@@ -27,6 +28,8 @@ pub struct CheckpointThread {
     pub file: Arc<dyn PageFile>,
     /// Where it is reported.
     pub order: Sender<SeatInput>,
+    /// Where it is counted.
+    pub tally: Arc<Tally>,
 }
 
 impl CheckpointThread {
@@ -55,7 +58,13 @@ impl CheckpointThread {
         };
         match job.run(&*self.file, &mut pace) {
             Ok(done) => {
-                let millis = started.elapsed().as_millis();
+                let took = started.elapsed();
+                let millis = took.as_millis();
+                let counted = &self.tally.checkpoint;
+                counted
+                    .times
+                    .note(took.as_nanos().try_into().unwrap_or(u64::MAX));
+                counted.bytes.add(bytes);
                 if done.durable() {
                     crate::log_debug!("checkpoint of {bytes} bytes written in {millis} ms");
                 } else {

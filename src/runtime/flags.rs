@@ -97,6 +97,12 @@ pub struct Config {
     pub log_format: Format,
     /// Where it goes.
     pub log_outputs: Vec<Output>,
+    /// The times of gRPC's calls are among the metrics.
+    pub extensive_metrics: bool,
+    /// A turn of application that takes longer is told.
+    pub slow_apply_ns: u64,
+    /// A call with one answer that takes longer is told.
+    pub slow_call_ns: u64,
     /// The cores to run on; `None` is every core that the process may use.
     pub cores: Option<Vec<usize>>,
     /// Executors that serve clients, apart from the order actor's; 0 is one executor for both.

@@ -17,7 +17,7 @@ use crate::runtime::http_io::Io;
 use crate::runtime::listen::Door;
 use crate::runtime::server::VERSION;
 use crate::runtime::socket::Place;
-use crate::runtime::{process, seat::Seat};
+use crate::runtime::{metrics, seat::Seat};
 use bytes::Bytes;
 use glommio::net::TcpStream;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -309,11 +309,7 @@ async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<B
         Route::Health => health(&desk, query).await,
         Route::Checks(checks) => check(&desk, checks, query).await,
         Route::Version => say(200, JSON, pages::version(VERSION)),
-        Route::Metrics => {
-            let mut text = pages::metrics(&desk.figures(), VERSION);
-            process::put_metrics(&mut text);
-            say(200, "text/plain; version=0.0.4; charset=utf-8", text)
-        }
+        Route::Metrics => say(200, metrics::CONTENT_TYPE, metrics::text(desk.seat())),
         Route::Preflight => say(200, PLAIN, String::new()),
         Route::NoCall => refuse(&Status::new(Code::NotFound, "Not Found")),
         Route::CallWithoutPost => refuse(&Status::new(Code::Unimplemented, "Method Not Allowed")),
@@ -348,7 +344,15 @@ async fn call(desk: &Rc<Desk>, path: &'static Path, body: Incoming) -> Result<Bo
     let (_, method, fields, _) = path;
     let message = to_message(fields, &text.bytes).map_err(invalid)?;
     drop(text);
-    let (answer, owed) = desk.call(*method, &message).await?;
+    let counted = desk.seat().counted.calls(*method);
+    counted.started.add(1);
+    let answered = desk.call(*method, &message).await;
+    let code = answered
+        .as_ref()
+        .err()
+        .map_or(Code::Ok, |status| status.code);
+    counted.handled[code as usize].add(1);
+    let (answer, owed) = answered?;
     Ok(Body {
         rest: pages::answer(path, &answer)?.into(),
         owed: Some(owed),

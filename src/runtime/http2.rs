@@ -13,10 +13,11 @@ mod ready;
 mod stream;
 
 use crate::api;
-use crate::etcd::{Method, Status};
+use crate::etcd::{Code, Method, Status};
 use crate::limits;
 use crate::node::front::{Answers, Front, Verdict};
 use crate::runtime::http_io::Io;
+use crate::runtime::seat::Seat;
 use crate::runtime::socket::Place;
 use bytes::Bytes;
 use glommio::net::TcpStream;
@@ -49,6 +50,9 @@ enum Codec {
 struct Call {
     generation: u32,
     method: Method,
+    began_ns: u64,
+    /// How it ends is decided, and counted.
+    ended: bool,
     respond: SendResponse<Bytes>,
     /// Messages on their way in, while more may come.
     incoming: Option<Incoming>,
@@ -260,10 +264,14 @@ impl Session {
             Err(status) => return stream::refuse(&mut respond, &status),
         };
         self.generation = self.generation.wrapping_add(1);
-        let incoming = Incoming::new(body, self.place.seat.clock.now_ns());
+        let now_ns = self.place.seat.clock.now_ns();
+        let incoming = Incoming::new(body, now_ns);
+        self.place.seat.counted.calls(method).started.add(1);
         let key = self.calls.insert(Call {
             generation: self.generation,
             method,
+            began_ns: now_ns,
+            ended: false,
             respond,
             incoming: Some(incoming),
             asked: 0,
@@ -339,6 +347,8 @@ impl Session {
                     }
                     call.asked += usize::from(call.method.is_asked());
                     let (method, number) = (call.method, stream_number(key, call.generation));
+                    let counted = &self.place.seat.counted;
+                    counted.received_bytes.add(message.len() as u64);
                     let now_ns = self.place.seat.clock.now_ns();
                     let mut front = front.borrow_mut();
                     *cost += front.call(self.place.id, number, method, &message, now_ns);
@@ -470,6 +480,8 @@ impl Session {
                 self.forget(key);
                 continue;
             };
+            let counted = &self.place.seat.counted;
+            counted.sent_bytes.add(message.len() as u64);
             outgoing.push(message, bytes);
             if call.is_answered() {
                 self.end(key, Ok(()));
@@ -482,6 +494,8 @@ impl Session {
     /// Ends a call, behind what is on its way out.
     fn end(&mut self, key: usize, how: Result<(), Status>) {
         let call = &mut self.calls[key];
+        let code = how.as_ref().err().map_or(Code::Ok, |status| status.code);
+        count_end(call, code, &self.place.seat);
         if call.outgoing.is_none() {
             match &how {
                 Err(status) => stream::refuse(&mut call.respond, status),
@@ -534,7 +548,8 @@ impl Session {
 
     /// Forgets a call.
     fn forget(&mut self, key: usize) {
-        let call = self.calls.remove(key);
+        let mut call = self.calls.remove(key);
+        count_end(&mut call, Code::Canceled, &self.place.seat);
         self.waits -= call.waits;
         let open = call.asked > 0 || call.method.lingers();
         if let (true, Some(front)) = (open, &self.place.seat.front) {
@@ -569,12 +584,29 @@ impl Drop for Session {
         let Some(front) = &self.place.seat.front else {
             return;
         };
+        for (_, call) in &mut self.calls {
+            count_end(call, Code::Canceled, &self.place.seat);
+        }
         let incoming = self
             .calls
             .iter()
             .filter_map(|(_, call)| call.incoming.as_ref());
         let kept = incoming.map(|incoming| incoming.buffer.len());
         front.borrow_mut().keeps_input(0, kept.sum());
+    }
+}
+
+/// Counts how a call ended, once.
+fn count_end(call: &mut Call, code: Code, seat: &Seat) {
+    if std::mem::replace(&mut call.ended, true) {
+        return;
+    }
+    let counted = seat.counted.calls(call.method);
+    counted.handled[code as usize].add(1);
+    let took_ns = seat.clock.now_ns().saturating_sub(call.began_ns);
+    counted.times.note(took_ns);
+    if !call.method.is_stream() && !call.method.lingers() {
+        seat.note_slow_call(call.method, took_ns);
     }
 }
 

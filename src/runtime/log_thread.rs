@@ -10,10 +10,11 @@ use crate::node::messages::{AppendRequest, OrderInput};
 use crate::runtime::logger;
 use crate::runtime::queue::{Receiver, Sender};
 use crate::runtime::seat::SeatInput;
+use crate::runtime::tally::Tally;
 use quoin_storage::log::{EntryRef, LogError, LogWriter, Spare, SpareJob};
 use std::collections::VecDeque;
-use std::sync::Once;
-use std::time::Duration;
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
 
 /// What the log thread does.
 pub enum LogWork {
@@ -41,16 +42,18 @@ pub struct LogThread {
     full: bool,
     /// What the order actor was told last.
     told_full: bool,
+    tally: Arc<Tally>,
 }
 
 impl LogThread {
     /// A thread that takes `work`, reports durable appends to `order`, and has segments made
-    /// ready through `segments`.
+    /// ready through `segments`; what it writes is counted in `tally`.
     pub fn new(
         writer: LogWriter,
         work: Receiver<LogWork>,
         order: Sender<SeatInput>,
         segments: Sender<SpareJob>,
+        tally: Arc<Tally>,
     ) -> LogThread {
         LogThread {
             writer,
@@ -62,6 +65,7 @@ impl LogThread {
             confirmed: true,
             full: false,
             told_full: false,
+            tally,
         }
     }
 
@@ -132,11 +136,19 @@ impl LogThread {
                 context: &entry.context,
             });
             self.writer.stage(request.hard_state.as_ref(), entries)?;
+            let bytes = request.entries.iter().map(|entry| entry.data.len() as u64);
+            self.tally.log.bytes.add(bytes.sum());
             self.staged = Some(request.number);
             self.waiting.pop_front();
         }
         if let Some(number) = self.staged {
+            let began = Instant::now();
             self.writer.flush()?;
+            let took = began.elapsed().as_nanos();
+            self.tally
+                .log
+                .times
+                .note(took.try_into().unwrap_or(u64::MAX));
             self.staged = None;
             self.confirmed = false;
             self.tell(false);

@@ -29,6 +29,10 @@ mod http2;
 
 mod process;
 
+mod metrics;
+
+pub mod tally;
+
 pub mod listen;
 
 pub mod access;

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::etcd::http::put_metric;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 
 /// The unit of times in `/proc`, on every machine that Linux runs on today.
@@ -56,6 +58,24 @@ pub fn put_metrics(text: &mut String) {
             field(&limits, "Max open files", 0),
         ),
         (
+            "os_fd_used",
+            "gauge",
+            "The number of used file descriptors.",
+            files.map(|count| count as f64),
+        ),
+        (
+            "os_fd_limit",
+            "gauge",
+            "The file descriptor limit.",
+            field(&limits, "Max open files", 0),
+        ),
+        (
+            "quoin_major_faults_total",
+            "counter",
+            "Pages that had to be read from the disk before they could be used.",
+            stat_field(&stat, 12),
+        ),
+        (
             "process_start_time_seconds",
             "gauge",
             "Start time of the process since unix epoch in seconds.",
@@ -65,6 +85,37 @@ pub fn put_metrics(text: &mut String) {
         if let Some(value) = value {
             put_metric(text, (name, kind, what), "", value);
         }
+    }
+    put_threads(text);
+}
+
+/// Appends the processor time of each thread, by its name; threads of one name stand together.
+fn put_threads(text: &mut String) {
+    let mut threads = BTreeMap::<String, f64>::new();
+    for task in fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let name = stat
+            .split_once('(')
+            .and_then(|(_, rest)| rest.rsplit_once(')'));
+        let used = stat_field(&stat, 14).zip(stat_field(&stat, 15));
+        if let (Some((name, _)), Some((user, system))) = (name, used) {
+            *threads.entry(name.to_owned()).or_default() += (user + system) / TICKS_PER_SECOND;
+        }
+    }
+    let name = "quoin_thread_cpu_seconds_total";
+    // Writing to a string does not fail, here and below.
+    let _ = writeln!(
+        text,
+        "# HELP {name} Processor time of the threads of a name, in seconds.\n\
+         # TYPE {name} counter"
+    );
+    for (thread, seconds) in threads {
+        let thread = thread.replace(['"', '\\', '\n'], "_");
+        let _ = writeln!(text, "{name}{{thread=\"{thread}\"}} {seconds}");
     }
 }
 
@@ -107,6 +158,7 @@ mod tests {
     fn this_process_has_all_figures() {
         let mut text = String::new();
         put_metrics(&mut text);
-        assert_eq!(text.lines().count(), 6 * 3, "{text}");
+        let families = text.lines().filter(|line| line.starts_with("# TYPE "));
+        assert_eq!(families.count(), 10, "{text}");
     }
 }

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::etcd::Method;
 use crate::limits;
 use crate::node::front::{ConnectionId, Front, Notice, Watching};
 use crate::node::messages::{FrontId, FrontInput, OrderInput, OrderOutput};
@@ -18,6 +19,7 @@ use crate::runtime::log_thread::LogWork;
 use crate::runtime::logger;
 use crate::runtime::queue::{Receiver, Sender};
 use crate::runtime::server::NodeOrder;
+use crate::runtime::tally::{SeatTally, Tally};
 use glommio::net::AcceptedTcpStream;
 use quoin_storage::disk::PageFile;
 use std::cell::{Cell, RefCell};
@@ -111,6 +113,10 @@ pub struct Seat {
     file: Arc<dyn PageFile>,
     /// What HTTP clients may ask.
     pub access: Arc<Access>,
+    /// What the whole server counts.
+    pub tally: Arc<Tally>,
+    /// What is counted here.
+    pub counted: Arc<SeatTally>,
     signal: Signal,
     /// The tasks of the connections, by slot.
     sockets: RefCell<Vec<Option<Waker>>>,
@@ -137,6 +143,7 @@ impl Seat {
         clock: Clock,
         file: Arc<dyn PageFile>,
         access: Arc<Access>,
+        (tally, counted): (Arc<Tally>, Arc<SeatTally>),
     ) -> Seat {
         let seat = Seat {
             front_id: front.as_ref().map(|(id, _)| *id),
@@ -146,6 +153,8 @@ impl Seat {
             clock,
             file,
             access,
+            tally,
+            counted,
             signal: Signal::default(),
             sockets: RefCell::new(Vec::new()),
             scratch: RefCell::new(vec![0; limits::READ_BYTES_PER_TURN]),
@@ -343,7 +352,11 @@ impl Seat {
             return;
         };
         let mut outputs = self.outputs.borrow_mut();
+        let began_ns = self.clock.now_ns();
         let next = order.borrow_mut().turn(now_ns, &mut outputs);
+        if next.now || !outputs.is_empty() {
+            self.note_turn(self.clock.now_ns().saturating_sub(began_ns));
+        }
         if next.now {
             self.request_turn();
         }
@@ -361,6 +374,53 @@ impl Seat {
                     logger::fatal(format_args!("the node cannot go on: {fatal}"))
                 }
             }
+        }
+    }
+
+    /// A turn of the order actor took so long.
+    fn note_turn(&self, took_ns: u64) {
+        self.counted.turns.note(took_ns);
+        if took_ns > self.tally.settings.slow_turn_ns {
+            self.counted.slow_turns.add(1);
+            if self.may_tell() {
+                crate::log_warn!(
+                    "a turn of the order actor took {} ms, longer than --warning-apply-duration",
+                    took_ns / 1_000_000
+                );
+            }
+        }
+    }
+
+    /// A call that has one answer took so long.
+    pub fn note_slow_call(&self, method: Method, took_ns: u64) {
+        if took_ns > self.tally.settings.slow_call_ns && self.may_tell() {
+            let (service, name) = method.name();
+            crate::log_warn!(
+                "a call of {service}/{name} took {} ms, longer than \
+                 --warning-unary-request-duration",
+                took_ns / 1_000_000
+            );
+        }
+    }
+
+    /// Whether an event more may be told in this second; if not, it is counted.
+    fn may_tell(&self) -> bool {
+        let (told, left_out) = self.notices.get();
+        let may = told < limits::NOTICES_PER_SECOND;
+        self.notices.set(match may {
+            true => (told + 1, left_out),
+            false => (told, left_out + 1),
+        });
+        may
+    }
+
+    /// Shows what the actors here have counted to whoever asks for metrics.
+    pub fn show_counts(&self) {
+        if let Some(front) = &self.front {
+            self.counted.show_front(&front.borrow().counts());
+        }
+        if let Some(order) = &self.order {
+            self.counted.show_order(&order.borrow().counts());
         }
     }
 
@@ -391,12 +451,8 @@ impl Seat {
             }
         }
         for notice in front.take_notices() {
-            let (told, left_out) = self.notices.get();
-            if told < limits::NOTICES_PER_SECOND {
-                self.notices.set((told + 1, left_out));
+            if self.may_tell() {
                 tell(notice);
-            } else {
-                self.notices.set((told, left_out + 1));
             }
         }
         if front.has_work() {
@@ -418,6 +474,12 @@ impl Seat {
     fn tick(&self, now_ns: u64) {
         let last_ns = self.last_tick_ns.replace(now_ns);
         let late_ms = now_ns.saturating_sub(last_ns) / 1_000_000;
+        if last_ns != 0 {
+            let due_ns = limits::TICK_MS * 1_000_000;
+            let late_ns = now_ns.saturating_sub(last_ns).saturating_sub(due_ns);
+            self.counted.late.note(late_ns);
+        }
+        self.show_counts();
         if last_ns != 0 && late_ms > limits::TICK_MS + limits::LATE_TICK_MS {
             crate::log_warn!("an executor's loop stood still for {late_ms} ms");
         }

@@ -19,6 +19,7 @@ use crate::runtime::placement::{Place, Placement};
 use crate::runtime::queue::{self, Receiver, Sender};
 use crate::runtime::seat::{Event, Links, Seat, SeatInput};
 use crate::runtime::startup::{self, StartError};
+use crate::runtime::tally::{SeatTally, Tally, TallySettings};
 use crate::runtime::{ids, logger, notify, os};
 use glommio::LocalExecutorBuilder;
 use quoin_storage::disk::{Disk, RealDisk};
@@ -132,6 +133,7 @@ struct Node {
     shared: Shared,
     front: FrontConfig,
     access: Arc<Access>,
+    tally: TallySettings,
 }
 
 impl Node {
@@ -200,6 +202,11 @@ impl Node {
                 member: Arc::new(member(config, &identity)),
             },
             access: Arc::new(Access::new(config)),
+            tally: TallySettings {
+                extensive: config.extensive_metrics,
+                slow_turn_ns: config.slow_apply_ns,
+                slow_call_ns: config.slow_call_ns,
+            },
         })
     }
 }
@@ -289,7 +296,15 @@ impl Running {
             })
             .collect();
         let helpers = placement.helpers.clone();
-        let log = LogThread::new(node.log, log_work, order.clone(), segment_sender);
+        let cores = placement.places.iter().map(|place| place.core);
+        let tally = Arc::new(Tally::new(cores, node.tally));
+        let log = LogThread::new(
+            node.log,
+            log_work,
+            order.clone(),
+            segment_sender,
+            Arc::clone(&tally),
+        );
         start_thread("quoin-log", &helpers, move || log.run())?;
         let log = log_sender.clone();
         start_thread("quoin-segments", &helpers, move || {
@@ -299,12 +314,14 @@ impl Running {
             work: checkpoints,
             file: node.shared.page_file(),
             order: order.clone(),
+            tally: Arc::clone(&tally),
         };
         start_thread("quoin-checkpt", &helpers, move || thread.run())?;
         let seats: Vec<_> = inboxes.iter().map(|(sender, _)| sender.clone()).collect();
         start_thread("quoin-clock", &[], move || beat(&seats))?;
         let mut order_actor = Some(node.order);
-        for (place, (_, inbox)) in placement.places.iter().zip(inboxes.drain(..)) {
+        let places = placement.places.iter().zip(&tally.seats);
+        for ((place, counted), (_, inbox)) in places.zip(inboxes.drain(..)) {
             let links = Links {
                 log: log_sender.clone(),
                 checkpoint: checkpoint_sender.clone(),
@@ -324,6 +341,7 @@ impl Running {
                 },
                 shared: node.shared.clone(),
                 access: Arc::clone(&node.access),
+                tally: (Arc::clone(&tally), Arc::clone(counted)),
                 inbox,
                 links,
                 clock,
@@ -482,6 +500,7 @@ struct SeatParts {
     order: Option<NodeOrder>,
     shared: Shared,
     access: Arc<Access>,
+    tally: (Arc<Tally>, Arc<SeatTally>),
     inbox: Receiver<SeatInput>,
     links: Links,
     clock: Clock,
@@ -531,6 +550,7 @@ async fn run_seat(parts: SeatParts) {
         parts.clock,
         file,
         parts.access,
+        parts.tally,
     ));
     for number in 1..=limits::GUARD_TIMERS {
         glommio::spawn_local(guard(number)).detach();

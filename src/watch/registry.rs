@@ -126,6 +126,16 @@ impl<O: Copy> Watches<O> {
         }
     }
 
+    /// How many streams and watches there are, and how many of the watches lag.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let watches = self.watches.len();
+        (
+            self.streams.len(),
+            watches,
+            watches - self.live.min(watches),
+        )
+    }
+
     /// How many watches there are.
     pub fn len(&self) -> usize {
         self.watches.len()

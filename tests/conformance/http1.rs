@@ -19,7 +19,7 @@ fn send(address: SocketAddr, bytes: &[u8]) -> (u16, String, String) {
     (status.expect("a status"), head, body.to_owned())
 }
 
-fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+pub fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"

@@ -20,6 +20,8 @@ mod http1;
 
 mod http2;
 
+mod metrics;
+
 mod kills;
 
 mod ranges;

@@ -27,6 +27,7 @@ use super::{FrontConfig, Notice};
 use crate::api;
 use crate::chance::Chance;
 use crate::limits;
+use crate::node::front::FrontCounts;
 use crate::node::messages::ProposalBatch;
 use crate::propose::command::BatchBuilder;
 use crate::propose::waiters::{WaiterId, Waiters};
@@ -99,6 +100,8 @@ pub(super) struct Desk {
     body: Vec<u8>,
     pool: Vec<Vec<u8>>,
     chance: Chance,
+    /// What has been done since the start; the rest is left out.
+    pub counts: FrontCounts,
 }
 
 impl Desk {
@@ -144,6 +147,7 @@ impl Desk {
             body: Vec::new(),
             pool: Vec::new(),
             chance: Chance::new(config.seed.wrapping_add(u64::from(config.front.0))),
+            counts: FrontCounts::default(),
             config,
         }
     }

@@ -76,6 +76,11 @@ impl WatchDesk {
         watches.expect("watches are away only during their turn")
     }
 
+    /// How many streams and watches there are, and how many of the watches lag.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        self.peek().counts()
+    }
+
     fn peek(&self) -> &Watches<Owner> {
         let watches = self.watches.as_ref();
         watches.expect("watches are away only during their turn")
@@ -503,6 +508,7 @@ impl Sink<Owner> for Voice<'_> {
             self.tell_errand(owner, errand, batch);
             return Ok(());
         }
+        self.desk.counts.events += (watches.len() * batch.events.len()) as u64;
         if self.is_call(owner) {
             return self.tell(owner, watches, batch);
         }

@@ -30,6 +30,11 @@ impl Flights {
         }
     }
 
+    /// How many commands there are.
+    pub fn commands(&self) -> usize {
+        self.commands
+    }
+
     pub fn is_empty(&self) -> bool {
         self.gathered.is_empty() && self.proposed.is_empty()
     }

@@ -20,6 +20,8 @@ pub(super) struct Leases {
     /// Answers of this turn, by front.
     answers: Vec<LeaseAnswers>,
     changes: Vec<LeaseChange>,
+    /// Since the start.
+    renewals: u64,
 }
 
 impl Leases {
@@ -30,7 +32,14 @@ impl Leases {
                 .map(|_| LeaseAnswers::default())
                 .collect(),
             changes: Vec::new(),
+            renewals: 0,
         }
+    }
+
+    /// How many leases there are, and how often one was renewed.
+    pub fn counts(&self) -> (usize, u64) {
+        let leases = self.lessor.as_ref().map_or(0, Lessor::len);
+        (leases, self.renewals)
     }
 
     /// Answers what can be answered at once.
@@ -48,6 +57,7 @@ impl Leases {
         for (waiter, id) in asks.keep_alives {
             if let Some(ttl) = lessor.keep_alive(id, (asks.front, waiter), now_ns) {
                 answers.kept.push((waiter, id, ttl));
+                self.renewals += u64::from(ttl > 0);
             }
         }
         for ask in asks.times {

@@ -13,6 +13,7 @@ mod applying;
 mod auto_compact;
 mod checkpoints;
 mod config;
+mod counts;
 mod flight;
 mod leases;
 mod own;
@@ -23,6 +24,7 @@ mod watching;
 pub use self::applying::Asker;
 pub use self::auto_compact::AutoCompaction;
 pub use self::config::{CheckpointConfig, Fatal, OrderConfig};
+pub use self::counts::OrderCounts;
 pub use self::store::Durable;
 
 use self::applying::Applying;
@@ -130,6 +132,9 @@ pub struct Order<S: Durable> {
     draining: Option<u64>,
     drained: bool,
     failed: bool,
+    /// Commands that did not reach the log.
+    refused: u64,
+    leader_changes: u64,
 }
 
 impl<S: Durable> Order<S> {
@@ -188,6 +193,8 @@ impl<S: Durable> Order<S> {
             draining: None,
             drained: false,
             failed: false,
+            refused: 0,
+            leader_changes: 0,
             applier,
             config,
         })
@@ -305,6 +312,7 @@ impl<S: Durable> Order<S> {
             taken.map_err(|batch| (batch, Error::TooManyRequests))
         };
         if let Err((batch, error)) = refused {
+            self.refused += u64::from(batch.count);
             refuse(&mut self.replies, &batch, revision, error);
         }
     }
@@ -334,7 +342,9 @@ impl<S: Durable> Order<S> {
                     ProposeError::TooMuch | ProposeError::ChangeRefused => Error::TooManyRequests,
                 };
                 let (replies, revision) = (&mut self.replies, self.applier.meta().revision);
+                let count = &mut self.refused;
                 self.flights.refuse_gathered(|flight| {
+                    *count += u64::from(flight.count);
                     refuse(replies, &flight, revision, error);
                 });
             }
@@ -359,6 +369,7 @@ impl<S: Durable> Order<S> {
         if leads == self.led_term {
             return;
         }
+        self.leader_changes += u64::from(leads.is_some());
         if std::mem::replace(&mut self.led_term, leads).is_none() {
             // Nothing is proposed without leadership.
             return;

@@ -9,6 +9,11 @@ use crate::limits;
 use crate::runtime::logger::{Format, Level, Output};
 use std::time::Duration;
 
+/// Default of `--warning-apply-duration`, as in etcd.
+const SLOW_APPLY: Duration = Duration::from_millis(100);
+/// Default of `--warning-unary-request-duration`, as in etcd.
+const SLOW_CALL: Duration = Duration::from_millis(300);
+
 /// Values as given, before defaults that depend on each other.
 #[derive(Default)]
 pub(super) struct Given {
@@ -40,6 +45,9 @@ pub(super) struct Given {
     log_level: Option<Level>,
     log_format: Option<Format>,
     log_outputs: Option<Vec<Output>>,
+    extensive_metrics: bool,
+    slow_apply: Option<Duration>,
+    slow_call: Option<Duration>,
     cores: Option<Vec<usize>>,
     fronts: Option<u16>,
 }
@@ -100,6 +108,9 @@ impl Given {
             "log-level" => self.log_level = Some(level(value)?),
             "log-format" => self.log_format = Some(format_of(value)?),
             "log-outputs" => self.log_outputs = Some(outputs(value)?),
+            "metrics" => self.extensive_metrics = is_extensive(value)?,
+            "warning-apply-duration" => self.slow_apply = Some(duration(name, value)?),
+            "warning-unary-request-duration" => self.slow_call = Some(duration(name, value)?),
             "cores" => self.cores = Some(cores(value)?),
             "fronts" => self.fronts = Some(number(name, value)?),
             _ => unreachable!("--{name} is served by no setting"),
@@ -176,6 +187,9 @@ impl Given {
             log_level: self.log_level.unwrap_or(Level::Info),
             log_format: self.log_format.unwrap_or(Format::Json),
             log_outputs: self.log_outputs.unwrap_or(vec![Output::Error]),
+            extensive_metrics: self.extensive_metrics,
+            slow_apply_ns: nanos(self.slow_apply.unwrap_or(SLOW_APPLY)),
+            slow_call_ns: nanos(self.slow_call.unwrap_or(SLOW_CALL)),
             cores: self.cores,
             fronts: self.fronts,
             notices: self.notices,
@@ -306,6 +320,20 @@ fn format_of(value: &str) -> Result<Format, FlagError> {
             "--log-format is json or console, not '{value}'"
         ))),
     }
+}
+
+fn is_extensive(value: &str) -> Result<bool, FlagError> {
+    match value {
+        "basic" => Ok(false),
+        "extensive" => Ok(true),
+        _ => Err(FlagError(format!(
+            "--metrics is basic or extensive, not '{value}'"
+        ))),
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Where lines go. A service's standard error is the journal, so that is where lines for the

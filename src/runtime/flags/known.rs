@@ -199,6 +199,21 @@ pub(super) const FLAGS: &[Flag] = &[
         "",
         "where /metrics, /health, /livez and /readyz are served besides",
     ),
+    value(
+        "metrics",
+        "basic",
+        "basic, or extensive: with the times of gRPC's calls",
+    ),
+    duration(
+        "warning-apply-duration",
+        "100ms",
+        "a turn of application that takes longer is named in the log",
+    ),
+    duration(
+        "warning-unary-request-duration",
+        "300ms",
+        "a call that takes longer is named in the log",
+    ),
     value("log-level", "info", "debug, info, warn, error or fatal"),
     value("log-format", "json", "json or console"),
     value(
@@ -304,24 +319,6 @@ pub(super) const FLAGS: &[Flag] = &[
         Takes::Value,
         "",
         Fate::Moot("log files are not rotated by the server"),
-    ),
-    other(
-        "warning-apply-duration",
-        Takes::Duration,
-        "100ms",
-        Fate::Unmet("slow requests are not named in the log; /metrics has their times"),
-    ),
-    other(
-        "warning-unary-request-duration",
-        Takes::Duration,
-        "300ms",
-        Fate::Unmet("slow requests are not named in the log; /metrics has their times"),
-    ),
-    other(
-        "metrics",
-        Takes::Value,
-        "basic",
-        Fate::Unmet("histograms of gRPC's calls are not kept"),
     ),
     other(
         "enable-distributed-tracing",

@@ -9,8 +9,8 @@ use crate::apply::{alarms, is_raised};
 use crate::etcd::http::Figures;
 use crate::etcd::maintenance;
 use crate::etcd::{Code, Condition, Method, Status, member};
-use quoin_storage::mvcc::Meta;
-use quoin_storage::tree::Reader;
+use quoin_storage::mvcc::{Horizon, Meta, View};
+use quoin_storage::tree::{Interval, Reader};
 use std::sync::Arc;
 
 impl Desk {
@@ -73,6 +73,18 @@ impl Desk {
             };
             answer::close(connection, stream, written.err());
         });
+    }
+
+    /// How many keys there are; the tree has counted them.
+    pub fn keys(&self, reader: &Reader) -> u64 {
+        let snapshot = reader.pin();
+        let all = Interval {
+            start: &[],
+            end: None,
+        };
+        Horizon::decode(snapshot.user())
+            .and_then(|horizon| View::new(&snapshot, horizon).count_at(all, 0))
+            .unwrap_or(0)
     }
 
     /// What is known of the store and the member.

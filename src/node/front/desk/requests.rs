@@ -48,6 +48,7 @@ impl Desk {
         turn: &mut Turn<'_>,
     ) {
         let now_ns = turn.now_ns;
+        self.counts.native += 1;
         turn.cost += 1 + frame.body.len() / 4096;
         if matches!(frame.kind, Kind::Ping | Kind::Status) {
             self.presence(connection, id, frame, turn);
@@ -173,6 +174,12 @@ impl Desk {
     ) {
         let now_ns = turn.now_ns;
         let admitted = validate::admit(request, &self.config.limits);
+        let reads = match request {
+            Request::Range(_) => true,
+            Request::Txn(txn) => apply::is_read_only(txn),
+            _ => false,
+        };
+        self.counts.reads += u64::from(reads && admitted.is_ok());
         let refused = match (admitted, request) {
             (Err(error), _) => Err(error),
             (Ok(()), Request::Range(range)) if self.local_reads || range.serializable => {

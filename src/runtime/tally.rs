@@ -1,0 +1,337 @@
+//! What the threads count, for `/metrics`.
+//!
+//! Every cell is written by one thread alone and read by whoever is asked for metrics: to count is
+//! a load and a store, without a lock and without a shared cache line.
+
+#![forbid(unsafe_code)]
+
+use crate::etcd::{Code, Method};
+use crate::node::front::FrontCounts;
+use crate::node::order::OrderCounts;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that one thread writes.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds to it. Only one thread may.
+    pub fn add(&self, more: u64) {
+        self.set(self.get().wrapping_add(more));
+    }
+
+    /// Replaces it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// What it is.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The upper end of the first class of times.
+const FIRST_NS: u64 = 31_250;
+/// Classes of times: each reaches twice as far as the one before, the last to 8.192 s, so that
+/// etcd's (1 ms to 8.192 s) are among them.
+pub const CLASSES: usize = 19;
+
+/// Times, by class.
+#[derive(Debug, Default)]
+pub struct Times {
+    /// The last is for those beyond all classes.
+    classes: [Count; CLASSES + 1],
+    sum_ns: Count,
+}
+
+impl Times {
+    /// Counts one.
+    pub fn note(&self, ns: u64) {
+        self.classes[class_of(ns)].add(1);
+        self.sum_ns.add(ns);
+    }
+
+    /// How many there are of each class, those beyond all at the end, and their sum.
+    pub fn read(&self) -> ([u64; CLASSES + 1], u64) {
+        let mut counts = [0; CLASSES + 1];
+        for (count, class) in counts.iter_mut().zip(&self.classes) {
+            *count = class.get();
+        }
+        (counts, self.sum_ns.get())
+    }
+}
+
+fn class_of(ns: u64) -> usize {
+    let beyond = ns.saturating_sub(1) / FIRST_NS;
+    let class = u64::BITS - beyond.leading_zeros();
+    (class as usize).min(CLASSES)
+}
+
+/// Where a class of times ends.
+pub fn end_ns(class: usize) -> u64 {
+    FIRST_NS << class
+}
+
+/// Codes that a call can end with.
+pub const CODES: usize = Code::ALL.len();
+
+/// The calls of one method.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// Begun.
+    pub started: Count,
+    /// Ended, by code.
+    pub handled: [Count; CODES],
+    /// How long they took.
+    pub times: Times,
+}
+
+/// What one executor counts. Aligned so that no other thread's cells share its cache lines.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct SeatTally {
+    /// The core that it runs on.
+    pub core: usize,
+    /// The calls of gRPC, by method.
+    calls: Vec<Calls>,
+    /// Bytes of the messages of gRPC's calls.
+    pub received_bytes: Count,
+    /// Bytes of the messages of gRPC's answers.
+    pub sent_bytes: Count,
+    /// How much later than due the loop came round.
+    pub late: Times,
+    /// How long the order actor's turns took.
+    pub turns: Times,
+    /// Turns of the order actor that took too long.
+    pub slow_turns: Count,
+    front: [Count; 9],
+    order: [Count; 14],
+}
+
+impl SeatTally {
+    fn new(core: usize) -> SeatTally {
+        SeatTally {
+            core,
+            calls: Method::ALL.iter().map(|_| Calls::default()).collect(),
+            received_bytes: Count::default(),
+            sent_bytes: Count::default(),
+            late: Times::default(),
+            turns: Times::default(),
+            slow_turns: Count::default(),
+            front: Default::default(),
+            order: Default::default(),
+        }
+    }
+
+    /// The calls of a method.
+    pub fn calls(&self, method: Method) -> &Calls {
+        // Method::ALL has every method.
+        &self.calls[method as usize]
+    }
+
+    /// Shows what the front has counted itself.
+    pub fn show_front(&self, counts: &FrontCounts) {
+        let values = [
+            counts.reads,
+            counts.native,
+            counts.events,
+            counts.connections,
+            counts.waiting,
+            counts.unsent_bytes,
+            counts.watch_streams,
+            counts.watches,
+            counts.lagging,
+        ];
+        for (cell, value) in self.front.iter().zip(values) {
+            cell.set(value);
+        }
+    }
+
+    /// What the front has counted.
+    pub fn front(&self) -> FrontCounts {
+        let [
+            reads,
+            native,
+            events,
+            connections,
+            waiting,
+            unsent_bytes,
+            watch_streams,
+            watches,
+            lagging,
+        ] = self.front.each_ref().map(Count::get);
+        FrontCounts {
+            reads,
+            native,
+            events,
+            connections,
+            waiting,
+            unsent_bytes,
+            watch_streams,
+            watches,
+            lagging,
+        }
+    }
+
+    /// Shows what the order actor has counted itself.
+    pub fn show_order(&self, counts: &OrderCounts) {
+        let values = [
+            counts.applied.puts,
+            counts.applied.put_bytes,
+            counts.applied.deletes,
+            counts.applied.ranges,
+            counts.applied.txns,
+            counts.applied.leases_granted,
+            counts.applied.leases_revoked,
+            counts.applied.leases_expired,
+            counts.applied_index,
+            counts.renewals,
+            counts.leases,
+            counts.pending,
+            counts.refused,
+            counts.leader_changes,
+        ];
+        for (cell, value) in self.order.iter().zip(values) {
+            cell.set(value);
+        }
+    }
+
+    /// What the order actor has counted; zeros where it does not sit.
+    pub fn order(&self) -> OrderCounts {
+        let [
+            puts,
+            put_bytes,
+            deletes,
+            ranges,
+            txns,
+            leases_granted,
+            leases_revoked,
+            leases_expired,
+            applied_index,
+            renewals,
+            leases,
+            pending,
+            refused,
+            leader_changes,
+        ] = self.order.each_ref().map(Count::get);
+        OrderCounts {
+            applied: crate::apply::Counts {
+                puts,
+                put_bytes,
+                deletes,
+                ranges,
+                txns,
+                leases_granted,
+                leases_revoked,
+                leases_expired,
+            },
+            applied_index,
+            renewals,
+            leases,
+            pending,
+            refused,
+            leader_changes,
+        }
+    }
+}
+
+/// What a thread that writes to the disk counts.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct DiskTally {
+    /// How long its writes took, until they were durable.
+    pub times: Times,
+    /// Bytes of what was made durable.
+    pub bytes: Count,
+}
+
+/// What the whole server counts.
+#[derive(Debug)]
+pub struct Tally {
+    /// The executors.
+    pub seats: Vec<Arc<SeatTally>>,
+    /// The log thread.
+    pub log: DiskTally,
+    /// The checkpoint thread.
+    pub checkpoint: DiskTally,
+    /// What is told, and when.
+    pub settings: TallySettings,
+}
+
+/// How much is told of what takes how long.
+#[derive(Debug, Clone, Copy)]
+pub struct TallySettings {
+    /// The times of gRPC's calls are told.
+    pub extensive: bool,
+    /// A turn of the order actor that takes longer is told to the operator.
+    pub slow_turn_ns: u64,
+    /// A call with one answer that takes longer is told to the operator.
+    pub slow_call_ns: u64,
+}
+
+impl Tally {
+    /// Nothing, for executors on these cores.
+    pub fn new(cores: impl Iterator<Item = usize>, settings: TallySettings) -> Tally {
+        Tally {
+            seats: cores.map(|core| Arc::new(SeatTally::new(core))).collect(),
+            log: DiskTally::default(),
+            checkpoint: DiskTally::default(),
+            settings,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_fall_into_their_classes() {
+        for (ns, class) in [
+            (0, 0),
+            (1, 0),
+            (FIRST_NS, 0),
+            (FIRST_NS + 1, 1),
+            (2 * FIRST_NS, 1),
+            (1_000_000, 5),
+            (1_000_001, 6),
+            (8_192_000_000, CLASSES - 1),
+            (8_192_000_001, CLASSES),
+            (u64::MAX, CLASSES),
+        ] {
+            assert_eq!(class_of(ns), class, "{ns}");
+        }
+        assert_eq!(end_ns(CLASSES - 1), 8_192_000_000);
+    }
+
+    #[test]
+    fn every_method_has_a_place() {
+        let tally = SeatTally::new(0);
+        for method in Method::ALL {
+            tally.calls(method).started.add(1);
+        }
+        assert!(tally.calls.iter().all(|calls| calls.started.get() == 1));
+    }
+
+    #[test]
+    fn what_is_shown_is_read() {
+        let tally = SeatTally::new(0);
+        let front = FrontCounts {
+            reads: 1,
+            lagging: 2,
+            ..FrontCounts::default()
+        };
+        tally.show_front(&front);
+        assert_eq!(tally.front(), front);
+        let mut order = OrderCounts {
+            renewals: 3,
+            leader_changes: 4,
+            ..OrderCounts::default()
+        };
+        order.applied.puts = 5;
+        tally.show_order(&order);
+        assert_eq!(tally.order(), order);
+    }
+}
