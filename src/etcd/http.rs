@@ -22,8 +22,8 @@ pub enum Route {
     Version,
     /// `/metrics`.
     Metrics,
-    /// `OPTIONS`: what may be asked from other sites.
-    Preflight,
+    /// `OPTIONS`: what may be asked from other sites; whether it asks about metrics or health.
+    Preflight(bool),
     /// A path of the gateway that is none.
     NoCall,
     /// A path of the gateway, not asked with POST.
@@ -70,7 +70,8 @@ impl Check {
 /// Finds what a method and a path ask for.
 pub fn route(method: &str, path: &str) -> Route {
     if method == "OPTIONS" {
-        return Route::Preflight;
+        let watched = ["/health", "/metrics"].contains(&path) || checks(path).is_some();
+        return Route::Preflight(watched);
     }
     let behind = path
         .strip_prefix("/v3")
@@ -106,7 +107,7 @@ pub fn route(method: &str, path: &str) -> Route {
 fn checks(path: &str) -> Option<&'static [Check]> {
     for (prefix, all) in [("/livez", Check::LIVE), ("/readyz", Check::READY)] {
         match path.strip_prefix(prefix) {
-            Some("" | "/") => return Some(all),
+            Some("") => return Some(all),
             Some(rest) => {
                 let name = rest.strip_prefix('/')?;
                 let at = all.iter().position(|check| check.name() == name)?;
@@ -335,12 +336,15 @@ mod tests {
         assert!(matches!(route("POST", "/v3/kv/none"), Route::NoCall));
         assert!(matches!(route("POST", "/v2/keys"), Route::Nothing));
         assert!(matches!(route("POST", "/health"), Route::WrongMethod));
-        assert!(matches!(route("OPTIONS", "/x"), Route::Preflight));
+        assert!(matches!(route("OPTIONS", "/x"), Route::Preflight(false)));
         assert!(matches!(
             route("GET", "/readyz/non_learner"),
             Route::Checks([Check::NonLearner])
         ));
         assert!(matches!(route("GET", "/livez/non_learner"), Route::Nothing));
+        assert!(matches!(route("GET", "/livez/"), Route::Nothing));
+        let preflight = route("OPTIONS", "/health");
+        assert!(matches!(preflight, Route::Preflight(true)));
     }
 
     #[test]

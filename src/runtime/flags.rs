@@ -81,6 +81,10 @@ pub struct Config {
     pub txn_ops_max: usize,
     /// gRPC streams of one connection.
     pub streams_max: u32,
+    /// The sites whose pages may ask; `*` is every site.
+    pub cors: Vec<String>,
+    /// The names under which the server may be asked over HTTP/1.1; `None` is any.
+    pub host_whitelist: Option<Vec<String>>,
     /// etcd's API is served as JSON.
     pub gateway: bool,
     /// Log entries between checkpoints, at most; `None` leaves it to bytes and time.

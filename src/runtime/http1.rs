@@ -13,6 +13,7 @@ use crate::etcd::json::to_message;
 use crate::etcd::{Code, Method, Status, message};
 use crate::limits;
 use crate::node::front::{Answers, Front, Verdict};
+use crate::runtime::access::misdirected_text;
 use crate::runtime::http_io::Io;
 use crate::runtime::listen::Door;
 use crate::runtime::server::VERSION;
@@ -20,7 +21,11 @@ use crate::runtime::socket::Place;
 use crate::runtime::{metrics, seat::Seat};
 use bytes::Bytes;
 use glommio::net::TcpStream;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
+    CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN,
+};
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
@@ -33,6 +38,7 @@ use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// Serves a connection until it is over.
@@ -282,13 +288,37 @@ fn refuse(status: &Status) -> Response<Body> {
     say(code, JSON, pages::refusal(status))
 }
 
+/// Answers a request, if it may ask at all, and says whose pages may read the answer.
 async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
+    if desk.place.door == Door::Metrics {
+        return Ok(respond(&desk, &head, body).await);
+    }
+    let access = Arc::clone(&desk.seat().access);
+    let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(name) = access.misdirected(text(HOST).unwrap_or_default()) {
+        return Ok(say(421, PLAIN, misdirected_text(name)));
+    }
+    let origin = access.allowed_origin(text(ORIGIN));
+    let origin = origin.and_then(|origin| HeaderValue::from_str(origin).ok());
+    let mut response = respond(&desk, &head, body).await;
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        let methods = HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE");
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+        let allowed = HeaderValue::from_static("accept, content-type, authorization");
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    }
+    Ok(response)
+}
+
+async fn respond(desk: &Rc<Desk>, head: &Parts, body: Incoming) -> Response<Body> {
     let query = head.uri.query();
     let route = pages::route(head.method.as_str(), head.uri.path());
-    Ok(match offered(&desk.place, route) {
+    match offered(&desk.place, route) {
         Route::Call(path) if path.1.is_stream() || path.1.tells() => {
-            let mut lines = Lines::new(&desk, path, body);
+            let mut lines = Lines::new(desk, path, body);
             match poll_fn(|cx| lines.poll_first(cx)).await {
                 Ok(()) => say(200, JSON, lines),
                 Err(status) => {
@@ -297,7 +327,7 @@ async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<B
                 }
             }
         }
-        Route::Call(path) => match call(&desk, path, body).await {
+        Route::Call(path) => match call(desk, path, body).await {
             Ok(body) => say(200, JSON, body),
             Err(status) => refuse(&status),
         },
@@ -306,11 +336,11 @@ async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<B
             // It is served by now, and not through the gateway.
             Ok(_) => refuse(&Status::new(Code::NotFound, "Not Found")),
         },
-        Route::Health => health(&desk, query).await,
-        Route::Checks(checks) => check(&desk, checks, query).await,
+        Route::Health => health(desk, query).await,
+        Route::Checks(checks) => check(desk, checks, query).await,
         Route::Version => say(200, JSON, pages::version(VERSION)),
         Route::Metrics => say(200, metrics::CONTENT_TYPE, metrics::text(desk.seat())),
-        Route::Preflight => say(200, PLAIN, String::new()),
+        Route::Preflight(_) => say(200, PLAIN, String::new()),
         Route::NoCall => refuse(&Status::new(Code::NotFound, "Not Found")),
         Route::CallWithoutPost => refuse(&Status::new(Code::Unimplemented, "Method Not Allowed")),
         Route::Nothing => say(404, PLAIN, "404 page not found\n".to_owned()),
@@ -320,7 +350,7 @@ async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<B
             response.headers_mut().insert(ALLOW, get);
             response
         }
-    })
+    }
 }
 
 /// What of a route is served at the door that the client came through.
@@ -328,7 +358,9 @@ fn offered(place: &Place, route: Route) -> Route {
     let gateway = match route {
         Route::Call(_) | Route::Refused(_) | Route::NoCall | Route::CallWithoutPost => true,
         Route::Health | Route::Checks(_) | Route::Metrics => return route,
-        Route::Version | Route::Preflight | Route::Nothing | Route::WrongMethod => false,
+        // There, it is one more method that is not served.
+        Route::Preflight(true) if place.door == Door::Metrics => return Route::WrongMethod,
+        Route::Version | Route::Preflight(_) | Route::Nothing | Route::WrongMethod => false,
     };
     let is_off = gateway && !place.seat.access.gateway;
     match place.door == Door::Metrics || is_off {
@@ -421,7 +453,17 @@ async fn health(desk: &Rc<Desk>, query: Option<&str>) -> Response<Body> {
         let read = desk.read(serializable).await;
         read.err().map(|reason| format!("RANGE ERROR:{reason}"))
     };
-    let code = if reason.is_none() { 200 } else { 503 };
+    let counted = &desk.seat().counted;
+    let code = match reason {
+        None => {
+            counted.well.add(1);
+            200
+        }
+        Some(_) => {
+            counted.unwell.add(1);
+            503
+        }
+    };
     say(code, PLAIN, pages::health(reason.as_deref()))
 }
 

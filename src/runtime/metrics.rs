@@ -110,9 +110,19 @@ fn put_store(text: &mut String, tally: &Tally, keys: u64) {
             order.refused,
         ),
         (
+            "etcd_server_health_success",
+            "The total number of successful health checks.",
+            total(tally, |seat| &seat.well),
+        ),
+        (
+            "etcd_server_health_failures",
+            "The total number of failed health checks.",
+            total(tally, |seat| &seat.unwell),
+        ),
+        (
             "etcd_server_slow_apply_total",
             "Turns of the order actor that took longer than --warning-apply-duration.",
-            seats().map(|seat| seat.slow_turns.get()).sum(),
+            total(tally, |seat| &seat.slow_turns),
         ),
         (
             "etcd_mvcc_range_total",

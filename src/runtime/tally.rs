@@ -100,6 +100,10 @@ pub struct SeatTally {
     pub received_bytes: Count,
     /// Bytes of the messages of gRPC's answers.
     pub sent_bytes: Count,
+    /// Questions after health that found it well, and those that did not.
+    pub well: Count,
+    /// See `well`.
+    pub unwell: Count,
     /// How much later than due the loop came round.
     pub late: Times,
     /// How long the order actor's turns took.
@@ -117,6 +121,8 @@ impl SeatTally {
             calls: Method::ALL.iter().map(|_| Calls::default()).collect(),
             received_bytes: Count::default(),
             sent_bytes: Count::default(),
+            well: Count::default(),
+            unwell: Count::default(),
             late: Times::default(),
             turns: Times::default(),
             slow_turns: Count::default(),

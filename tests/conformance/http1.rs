@@ -420,6 +420,94 @@ fn metrics_and_http_have_doors_of_their_own_if_asked_for() {
     assert_eq!(said(http, preface), b"");
 }
 
+/// Asks with headers of one's own; status, headers and body.
+fn ask_as(address: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, String) {
+    let request = format!("{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+    send(address, request.as_bytes())
+}
+
+#[test]
+fn names_and_sites_are_let_in_as_the_operator_says() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let flags = [
+        "--host-whitelist=good.example,localhost",
+        "--cors=http://a.example:80,https://b.example",
+        "--listen-metrics-urls=http://127.0.0.1:0",
+    ];
+    let server = Server::start_with(&dir.path().join("data"), &flags);
+    let metrics = server.also_serves("metrics and health on ");
+    let ask = |path: &str, headers: &str| ask_as(server.address, "GET", path, headers);
+    let (status, head, body) = ask(
+        "/version",
+        "Host: evil.example:2379\r\nOrigin: https://b.example\r\n",
+    );
+    assert_eq!(status, 421);
+    assert!(!head.contains("access-control"), "{head}");
+    // What etcd 3.7.3 says.
+    let expected = "\netcd received your request, but the Host header was unrecognized.\n\n\
+        To fix this, choose one of the following options:\n\
+        - Enable TLS, then any HTTPS request will be allowed.\n\
+        - Add the hostname you want to use to the whitelist in settings.\n  \
+        - e.g. etcd --host-whitelist \"evil.example\"\n\n\
+        This requirement has been added to help prevent \"DNS Rebinding\" attacks (CVE-2018-5702).\n\n";
+    assert_eq!(body, expected);
+    assert_eq!(ask("/health", "Host: \r\n").0, 421);
+    let (status, head, _) = ask(
+        "/version",
+        "Host: good.example:2379\r\nOrigin: https://b.example\r\n",
+    );
+    assert_eq!(status, 200);
+    for header in [
+        "access-control-allow-origin: https://b.example\r\n",
+        "access-control-allow-methods: post, get, options, put, delete\r\n",
+        "access-control-allow-headers: accept, content-type, authorization\r\n",
+    ] {
+        assert!(head.contains(header), "{header}: {head}");
+    }
+    let host = "Host: localhost\r\nOrigin: http://c.example\r\n";
+    let (status, head, body) = ask_as(server.address, "OPTIONS", "/v3/kv/put", host);
+    assert_eq!((status, &*body), (200, ""));
+    assert!(!head.contains("access-control"), "{head}");
+    let evil = "Host: evil.example\r\n";
+    assert_eq!(ask_as(metrics, "GET", "/health", evil).0, 200);
+    assert_eq!(ask_as(metrics, "OPTIONS", "/health", evil).0, 405);
+    assert_eq!(ask_as(metrics, "OPTIONS", "/v3/kv/put", evil).0, 404);
+    let (server, _dir) = start();
+    let (status, head, _) = ask_as(server.address, "GET", "/version", host);
+    assert_eq!(status, 200);
+    assert!(!head.contains("access-control"), "{head}");
+}
+
+#[test]
+fn checks_may_be_left_out_and_asked_for_one_by_one() {
+    let (server, _dir) = start();
+    let get = |path: &str| ask(server.address, "GET", path, "");
+    let fine = |text: &str| (200, text.to_owned());
+    let listed = "[+]data_corruption ok\n[+]linearizable_read ok\n[+]non_learner ok\nok\n";
+    for (path, expected) in [
+        ("/readyz?verbose&exclude=serializable_read", fine(listed)),
+        ("/readyz?exclude=nonsense", fine("ok\n")),
+        ("/livez?exclude=serializable_read&verbose", fine("ok\n")),
+        (
+            "/livez/serializable_read?verbose",
+            fine("[+]serializable_read ok\nok\n"),
+        ),
+        (
+            "/readyz/serializable_read?exclude=serializable_read",
+            fine("ok\n"),
+        ),
+        ("/livez/", (404, "404 page not found\n".to_owned())),
+    ] {
+        assert_eq!(get(path), expected, "{path}");
+    }
+    let fine = r#"{"health":"true","reason":""}"#.to_owned();
+    assert_eq!(
+        get("/health?exclude=NOSPACE&exclude=FOO"),
+        (200, fine.clone())
+    );
+    assert_eq!(get("/health?serializable=foo"), (200, fine));
+}
+
 #[test]
 fn the_gateway_may_be_switched_off() {
     let dir = tempfile::tempdir().expect("a temporary directory");

@@ -183,6 +183,8 @@ const NAMES: &[(&str, &str)] = &[
     ("etcd_server_proposals_pending", "gauge"),
     ("etcd_server_quota_backend_bytes", "gauge"),
     ("etcd_server_slow_apply_total", "counter"),
+    ("etcd_server_health_success", "counter"),
+    ("etcd_server_health_failures", "counter"),
     ("etcd_mvcc_db_total_size_in_bytes", "gauge"),
     ("etcd_mvcc_db_total_size_in_use_in_bytes", "gauge"),
     ("etcd_mvcc_range_total", "counter"),
@@ -269,6 +271,7 @@ fn what_was_done_is_counted() {
     assert_eq!(renewed.0, 200);
     let revoked = ask(server.address, "POST", "/v3/lease/revoke", r#"{"ID":7}"#);
     assert_eq!(revoked.0, 200);
+    assert_eq!(ask(server.address, "GET", "/health", "").0, 200);
     let after = scrape(server.address);
     let grown = |name: &str, labels: &[(&str, &str)]| {
         value(&after, name, labels) - value(&before, name, labels)
@@ -293,6 +296,8 @@ fn what_was_done_is_counted() {
             &[("grpc_method", "Txn"), ("grpc_code", "OK")],
             1.0,
         ),
+        ("etcd_server_health_success", &[], 1.0),
+        ("etcd_server_health_failures", &[], 0.0),
         ("etcd_mvcc_put_total", &[], 21.0),
         ("etcd_mvcc_delete_total", &[], 1.0),
         ("etcd_mvcc_txn_total", &[], 1.0),

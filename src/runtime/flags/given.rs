@@ -38,6 +38,8 @@ pub(super) struct Given {
     txn_ops_max: Option<usize>,
     streams_max: Option<u32>,
     no_gateway: bool,
+    cors: Vec<String>,
+    host_whitelist: Option<Vec<String>>,
     snapshot_count: Option<u64>,
     heartbeat_ms: Option<u64>,
     election_ms: Option<u64>,
@@ -98,6 +100,8 @@ impl Given {
                 self.watch_progress = Some(duration(name, value)?);
             }
             "enable-grpc-gateway" => self.no_gateway = switch(value) == Some(false),
+            "cors" => self.cors = sites(value)?,
+            "host-whitelist" => self.host_whitelist = hosts(value),
             "feature-gates" => {
                 for (gate, why) in gates::read(value)? {
                     self.note(Notice::info(format!(
@@ -176,6 +180,8 @@ impl Given {
                 .unwrap_or(u32::MAX)
                 .min(limits::STREAMS_PER_CONNECTION),
             gateway: !self.no_gateway,
+            cors: self.cors,
+            host_whitelist: self.host_whitelist,
             snapshot_count: self.snapshot_count,
             heartbeat_ms: self.heartbeat_ms.unwrap_or(limits::HEARTBEAT_MS_DEFAULT),
             election_ms: self.election_ms.unwrap_or(limits::ELECTION_MS_DEFAULT),
@@ -320,6 +326,35 @@ fn format_of(value: &str) -> Result<Format, FlagError> {
             "--log-format is json or console, not '{value}'"
         ))),
     }
+}
+
+/// Sites as a browser names them, `scheme://host` and perhaps a port, or `*`.
+fn sites(value: &str) -> Result<Vec<String>, FlagError> {
+    let parts = value.split(',').map(str::trim);
+    let mut sites = Vec::new();
+    for part in parts.filter(|part| !part.is_empty()) {
+        let host = part
+            .strip_prefix("http://")
+            .or_else(|| part.strip_prefix("https://"));
+        let fine = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
+        if part != "*" && !fine {
+            return Err(FlagError(format!(
+                "--cors takes sites such as https://example.org:8443, or *, not '{part}'"
+            )));
+        }
+        sites.push(part.to_owned());
+    }
+    Ok(sites)
+}
+
+/// The names in a list; `None` if any name will do.
+fn hosts(value: &str) -> Option<Vec<String>> {
+    let names = value.split(',').map(str::trim);
+    let names: Vec<String> = names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    (!names.is_empty() && !names.iter().any(|name| name == "*")).then_some(names)
 }
 
 fn is_extensive(value: &str) -> Result<bool, FlagError> {

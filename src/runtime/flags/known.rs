@@ -184,6 +184,16 @@ pub(super) const FLAGS: &[Flag] = &[
         "true",
         "serve etcd's API as JSON under /v3/",
     ),
+    value(
+        "cors",
+        "none",
+        "sites whose pages may ask over HTTP/1.1, separated by commas; * is every site",
+    ),
+    value(
+        "host-whitelist",
+        "*",
+        "names under which the server may be asked over HTTP/1.1, separated by commas",
+    ),
     switch(
         "socket-reuse-port",
         "false",
@@ -377,8 +387,6 @@ pub(super) const FLAGS: &[Flag] = &[
     other("cipher-suites", Takes::Value, "", PROTECTION),
     other("tls-min-version", Takes::Value, "TLS1.2", PROTECTION),
     other("tls-max-version", Takes::Value, "", PROTECTION),
-    other("cors", Takes::Value, "*", PROTECTION),
-    other("host-whitelist", Takes::Value, "*", PROTECTION),
     other("discovery", Takes::Value, "", DISCOVERY),
     other("discovery-endpoints", Takes::Value, "", DISCOVERY),
     other("discovery-token", Takes::Value, "", DISCOVERY),

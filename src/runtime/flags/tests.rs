@@ -264,6 +264,7 @@ fn what_cannot_be_kept_is_refused_with_a_way_out() {
         ),
         (&["--watch-progress-notify-interval", "9ms"], "100 ms"),
         (&["--cores", "3-1"], "0-3,5"),
+        (&["--cors", "example.org"], "--cors takes sites"),
     ] {
         let refused = refusal(args);
         assert!(refused.contains(why), "{args:?}: {refused}");
