@@ -15,6 +15,8 @@ mod pace;
 
 mod record;
 
+mod expiry;
+
 mod os;
 
 mod driver;
@@ -50,6 +52,10 @@ const COMMANDS: &[(&str, &str)] = &[
     (
         "watch-latency",
         "the time from a write to each of its watches, at a rate of writes",
+    ),
+    (
+        "lease-churn",
+        "let many leases run out within a second, beside writes",
     ),
     (
         "registry",
@@ -88,6 +94,10 @@ fn dispatch(args: &[String]) -> Result<ExitCode, String> {
         "txn" => load(Workload::Txn, rest),
         "mixed" => load(Workload::Mixed { reads: 0.5 }, rest),
         "keepalive" => load(Workload::KeepAlive, rest),
+        "lease-churn" => with_flags(command, expiry::FLAGS, rest, |parsed| {
+            let plan = expiry::Plan::from_args(parsed)?;
+            report(&expiry::run(&plan)?.0, plan.options())
+        }),
         "watch" => watch(Kind::FanOut, command, rest),
         "watch-latency" => watch(Kind::Latency, command, rest),
         "registry" => watch(Kind::Registry, command, rest),

@@ -99,6 +99,19 @@ pub struct Leases {
     pub count: u64,
     /// Seconds that each is granted for.
     pub ttl: i64,
+    /// If not: a time, in nanoseconds of the run, and each is granted for the whole seconds that
+    /// are left until then.
+    pub until: Option<u64>,
+}
+
+impl Leases {
+    /// Seconds for which a lease is granted whose request counts from `start`.
+    pub fn ttl_at(&self, start: u64) -> i64 {
+        match self.until {
+            None => self.ttl,
+            Some(until) => (until.saturating_sub(start) / 1_000_000_000) as i64,
+        }
+    }
 }
 
 /// A load.
@@ -381,6 +394,7 @@ fn leases(workload: Workload, parsed: &Parsed) -> Result<Leases, String> {
         first: fresh_lease_id(),
         count: parsed.number("leases", 10_000, 1, 1 << 32)?,
         ttl: parsed.number("ttl", 600, 1, 9_000_000_000)? as i64,
+        until: None,
     })
 }
 

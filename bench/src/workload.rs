@@ -163,7 +163,7 @@ impl Generator {
         let number = self.chooser.next();
         let workload = match self.what {
             What::Grants => {
-                let (id, ttl) = (self.lease(number), self.leases.ttl);
+                let (id, ttl) = (self.lease(number), self.leases.ttl_at(start));
                 return Op::Grant { id, ttl };
             }
             What::Keys => return self.put(number, start),

@@ -53,6 +53,7 @@ pub fn plan(
             first: fresh_lease_id(),
             count: 10_000,
             ttl: 600,
+            until: None,
         };
     }
     options.stop = Stop::After(span);

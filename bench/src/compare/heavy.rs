@@ -31,10 +31,17 @@ pub struct Heavy<'a> {
     pub rounds: usize,
     /// Time per measurement.
     pub span: Duration,
+    /// Watches, and leases, where there are to be many.
+    pub many: u64,
+    /// Events written beside stalled watches.
+    pub events: u64,
+    /// Leases that expire together.
+    pub expiring: u64,
 }
 
 impl Heavy<'_> {
-    fn start(&self, target: Target, debug: bool) -> Result<Server, String> {
+    /// Starts a server on an empty folder.
+    pub fn start(&self, target: Target, debug: bool) -> Result<Server, String> {
         let name = target.name();
         let program = self
             .programs

@@ -12,6 +12,8 @@ mod disk;
 
 mod heavy;
 
+mod many;
+
 mod plan;
 
 mod result;
@@ -39,9 +41,25 @@ pub const FLAGS: &[Flag] = &[
     flag(
         "rows",
         "LIST",
-        "rows, by name, separated by commas [all but restart, checkpoint]",
+        "rows, by name, separated by commas [all but restart, checkpoint, idle-watches, \
+         stalled-watches, leases, expiry]",
     ),
     flag("restart-keys", "N", "keys of the row 'restart' [5m]"),
+    flag(
+        "many",
+        "N",
+        "rows 'idle-watches' and 'leases': how many [1m]",
+    ),
+    flag(
+        "stalled-events",
+        "N",
+        "row 'stalled-watches': events written [2m]",
+    ),
+    flag(
+        "expiring",
+        "N",
+        "row 'expiry': leases that expire together [100k]",
+    ),
     flag(
         "clients",
         "LIST",
@@ -122,11 +140,18 @@ pub fn main(parsed: &Parsed) -> Result<bool, String> {
         keys: parsed.number("restart-keys", 5_000_000, 1000, 1 << 40)?,
         rounds,
         span: setup.span,
+        many: parsed.number("many", 1_000_000, 1000, 1 << 24)?,
+        events: parsed.number("stalled-events", 2_000_000, 1000, 1 << 40)?,
+        expiring: parsed.number("expiring", 100_000, 100, 1 << 24)?,
     };
     for kind in heavy {
         rows.extend(match kind {
             plan::Heavy::Restart => slow.restart(),
             plan::Heavy::Checkpoint => slow.checkpoint(),
+            plan::Heavy::IdleWatches => slow.idle_watches(),
+            plan::Heavy::StalledWatches => slow.stalled_watches(),
+            plan::Heavy::Leases => slow.leases(),
+            plan::Heavy::Expiry => slow.expiry(),
         });
     }
     println!("\n{}", result::table(&rows));

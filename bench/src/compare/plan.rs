@@ -231,12 +231,24 @@ pub enum Heavy {
     Restart,
     /// Puts while a checkpoint runs.
     Checkpoint,
+    /// Many idle watches.
+    IdleWatches,
+    /// Watches that take nothing while much is written.
+    StalledWatches,
+    /// Many live leases.
+    Leases,
+    /// Many leases that expire together.
+    Expiry,
 }
 
 /// The names of the heavy rows.
 pub const HEAVY: &[(&str, Heavy)] = &[
     ("restart", Heavy::Restart),
     ("checkpoint", Heavy::Checkpoint),
+    ("idle-watches", Heavy::IdleWatches),
+    ("stalled-watches", Heavy::StalledWatches),
+    ("leases", Heavy::Leases),
+    ("expiry", Heavy::Expiry),
 ];
 
 /// The rows with those names; all but the heavy ones if none are named.

@@ -19,6 +19,8 @@ pub enum Unit {
     Seconds,
     /// Bytes: less is better.
     Bytes,
+    /// Bytes of one of many: less is better.
+    Each,
 }
 
 impl Unit {
@@ -32,6 +34,7 @@ impl Unit {
             Unit::Micros => crate::report::time((value * 1000.0) as u64),
             Unit::Seconds => format!("{} s", digits(value)),
             Unit::Bytes => format!("{} MiB", digits(value / f64::from(1 << 20))),
+            Unit::Each => format!("{} B", digits(value)),
         }
     }
 }
@@ -130,7 +133,7 @@ impl Row {
                 Unit::Rate => "per_second",
                 Unit::Micros => "us",
                 Unit::Seconds => "s",
-                Unit::Bytes => "bytes",
+                Unit::Bytes | Unit::Each => "bytes",
             },
             "ours": ours.map(|ours| ours.median),
             "theirs": theirs.map(|theirs| theirs.median),

@@ -56,8 +56,7 @@ async fn begin(client: &mut Client, plan: &Plan, first: u64) -> Result<WatchStre
     let describe = |error: etcd_client::Error| format!("a watch cannot be opened: {error}");
     let ask = |watch: u64| {
         let (key, end) = layout.interval(watch);
-        // A watch of one key is asked for as such where it is the only key.
-        let options = (layout.keys > 1).then(|| WatchOptions::new().with_range(end));
+        let options = (!end.is_empty()).then(|| WatchOptions::new().with_range(end));
         (key, options)
     };
     let (key, options) = ask(first);

@@ -41,6 +41,8 @@ pub struct Layout {
     pub keys: u64,
     /// Keys that one watch sees.
     pub span: u64,
+    /// Watches of one key are asked for as such, not as intervals.
+    pub points: bool,
 }
 
 impl Layout {
@@ -50,9 +52,12 @@ impl Layout {
         watch % groups * self.span
     }
 
-    /// The interval that a watch sees, the end exclusive.
+    /// The interval that a watch sees, the end exclusive; no end if it is a single key.
     pub fn interval(&self, watch: u64) -> (Vec<u8>, Vec<u8>) {
         let first = self.first(watch);
+        if self.points && self.span == 1 {
+            return (self.key(first), Vec::new());
+        }
         let last = self.keys.min(first + self.span) - 1;
         let mut end = self.key(last);
         end.push(0);
@@ -90,6 +95,10 @@ pub struct Ledger {
     /// The newest revision that each watch was told of.
     newest: Vec<i64>,
     recorder: Recorder,
+    /// Before this time no key may be deleted, and deletes count from it.
+    due: Option<u64>,
+    /// The revision of the newest delete, and how many revisions deleted something.
+    deleted: (i64, u64),
     /// When something was told last.
     heard: u64,
 }
@@ -106,8 +115,23 @@ impl Ledger {
             newest: vec![0; watches as usize],
             layout,
             recorder,
+            due: None,
+            deleted: (0, 0),
             heard: 0,
         }
+    }
+
+    /// The same ledger, but keys are deleted from `due` on, not before.
+    pub fn due(self, due: u64) -> Ledger {
+        Ledger {
+            due: Some(due),
+            ..self
+        }
+    }
+
+    /// How many revisions deleted something.
+    pub fn deletes(&self) -> u64 {
+        self.deleted.1
     }
 
     /// Reads what an event says.
@@ -131,9 +155,17 @@ impl Ledger {
             }
         }
         self.heard = now;
-        match seen.stamp {
-            Some(start) => self.recorder.good_many(start, now, good),
-            None => self.recorder.counted(now, good),
+        if seen.stamp.is_none() && self.deleted.0 != seen.place.revision {
+            self.deleted = (seen.place.revision, self.deleted.1 + 1);
+        }
+        match (seen.stamp, self.due) {
+            (Some(start), _) => self.recorder.good_many(start, now, good),
+            (None, Some(due)) if now < due => {
+                let early = "a key was deleted before its lease was due".into();
+                self.recorder.bad(now, early);
+            }
+            (None, Some(due)) => self.recorder.good_many(due, now, good),
+            (None, None) => self.recorder.counted(now, good),
         }
     }
 
@@ -173,8 +205,10 @@ impl Ledger {
             keys.filter(|offset| {
                 let is = self.places[(watch * span + offset) as usize];
                 let must = finals[(first + offset) as usize];
-                // Nothing need have been told of a key that has not changed.
-                is != must && !(is.revision == 0 && is.version == must.version)
+                // Nothing need have been told of a key that has not changed; and the store does
+                // not know any more when it lost a key.
+                let untold = is.revision == 0 || must.version == 0;
+                is != must && !(untold && is.version == must.version)
             })
             .count() as u64
         };
@@ -212,6 +246,7 @@ mod tests {
             key_size: 8,
             keys,
             span,
+            points: false,
         }
     }
 
@@ -259,6 +294,11 @@ mod tests {
         assert_eq!(firsts, [0, 2, 4, 0]);
         let last = (b"p/000004".to_vec(), b"p/000004\0".to_vec());
         assert_eq!(layout.interval(2), last);
+        let points = Layout {
+            points: true,
+            ..super::tests::layout(5, 1)
+        };
+        assert_eq!(points.interval(3), (b"p/000003".to_vec(), Vec::new()));
     }
 
     #[test]

@@ -7,9 +7,9 @@
 
 #![forbid(unsafe_code)]
 
-pub mod ledger;
+mod ledger;
 
-pub mod native;
+mod native;
 
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -28,8 +28,9 @@ use crate::os::raise_open_files;
 use crate::record::{Board, Recorder};
 use crate::report::{Outcome, grouped, time};
 use crate::run::{self, nanos};
-use ledger::{Layout, Ledger, Place};
 
+pub use ledger::{Layout, Ledger, Place};
+pub use native::{Connection, Hear};
 pub use options::{Kind, REGISTRY_FLAGS, WATCH_FLAGS};
 
 /// A load with watches.
@@ -41,6 +42,8 @@ pub struct Plan {
     pub connections: usize,
     /// Watches on each of them.
     pub watches: u64,
+    /// Watches of one key are asked for as such, not as intervals.
+    pub points: bool,
 }
 
 impl Plan {
@@ -54,6 +57,7 @@ impl Plan {
                 Workload::Registry => self.writes.range_keys,
                 _ => 1,
             },
+            points: self.points,
         }
     }
 
@@ -70,7 +74,7 @@ pub trait Watcher: Send {
 }
 
 /// Opens the watches of a plan.
-fn open(plan: &Plan) -> Result<Box<dyn Watcher>, String> {
+pub fn open(plan: &Plan) -> Result<Box<dyn Watcher>, String> {
     match plan.writes.target {
         Target::Quoin => Ok(Box::new(native::Native::open(plan)?)),
         #[cfg(feature = "etcd")]
@@ -97,13 +101,20 @@ pub struct Until {
 const LOOK: u64 = 5_000_000;
 
 impl Until {
-    fn new(origin: Instant, timeout: u64) -> Until {
+    /// Nothing but a silence of `timeout` nanoseconds ends the listening, once it may end.
+    pub fn new(origin: Instant, timeout: u64) -> Until {
         Until {
             origin,
             finals: Arc::default(),
             timeout,
             looked: Arc::default(),
         }
+    }
+
+    /// Nothing is written any more, and keys are where they are.
+    pub fn end(&self, finals: Vec<Place>) {
+        // The first word counts.
+        let _ = self.finals.set((finals, self.now()));
     }
 
     /// Nanoseconds since the run began.
@@ -155,8 +166,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, String> {
         let listener = scope.spawn(|| watcher.run(ledger, &until));
         let finals = write_all(plan, &mut writers, limits, &written, until.origin);
         // Without them the watchers end after their time-out.
-        let known = finals.clone().unwrap_or_default();
-        let _ = until.finals.set((known, until.now()));
+        until.end(finals.clone().unwrap_or_default());
         let listened = listener.join().map_err(|_| "the watchers panicked")?;
         let finals = finals?;
         let mut ledger = listened?;
@@ -195,6 +205,22 @@ pub fn run(plan: &Plan) -> Result<Outcome, String> {
         ),
     ));
     Ok(outcome)
+}
+
+/// Checks that neither the leases of a load nor their keys are there any more.
+pub fn none_left(writes: &Options, plan: &Plan) -> Result<(), String> {
+    let server = writes.endpoints[0];
+    let places = store::places(writes.target, server, &plan.layout())?;
+    let keys = places.iter().filter(|place| place.version > 0).count();
+    let ours = writes.leases.first..writes.leases.first + writes.leases.count as i64;
+    let leases = store::leases(writes.target, server)?;
+    let leases = leases.iter().filter(|id| ours.contains(id)).count();
+    match (keys, leases) {
+        (0, 0) => Ok(()),
+        _ => Err(format!(
+            "{leases} leases and {keys} of their keys are still there"
+        )),
+    }
 }
 
 /// Sends the load's requests; returns where all keys are then.

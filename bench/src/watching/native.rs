@@ -37,7 +37,7 @@ pub struct Connection {
     /// Its first watch, by number; the others follow.
     first: u64,
     /// How many watches the server has confirmed.
-    created: u64,
+    pub created: u64,
     /// Events of a frame.
     seen: Vec<Seen>,
 }
@@ -175,8 +175,7 @@ impl Connection {
             let (key, range_end) = layout.interval(watch);
             let create = WatchCreate {
                 key: &key,
-                // A watch of one key is asked for as such where it is the only key.
-                range_end: if layout.keys == 1 { b"" } else { &range_end },
+                range_end: &range_end,
                 ..WatchCreate::default()
             };
             wire::encode_watch(&WatchRequest::Create(create), STREAM, &mut out)
@@ -193,6 +192,11 @@ impl Connection {
             created: 0,
             seen: Vec::new(),
         })
+    }
+
+    /// The socket, to wait for.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
     }
 
     /// Writes what the socket takes, reads all that it has.

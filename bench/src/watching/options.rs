@@ -19,6 +19,8 @@ pub enum Kind {
     Latency,
     /// A registry of services.
     Registry,
+    /// A watch for each key, and nothing is written to them.
+    Idle,
 }
 
 macro_rules! with_common {
@@ -134,12 +136,13 @@ impl Plan {
             Kind::FanOut => [100, 100, 1, 1],
             Kind::Latency => [10, 100, 10, 32],
             Kind::Registry => [10, 100, 50, 8],
+            Kind::Idle => [100, 10_000, 1, 1],
         };
         let connections = number("connections", connections, 60_000)? as usize;
         let watches = number("watches", watches, 1 << 20)?;
         let keys = match kind {
             Kind::FanOut => number("keys", 1, 1 << 24)?,
-            Kind::Latency => number("keys", connections as u64 * watches, 1 << 24)?,
+            Kind::Latency | Kind::Idle => number("keys", connections as u64 * watches, 1 << 24)?,
             Kind::Registry => number("services", 100, 1 << 20)? * number("instances", 20, 1 << 12)?,
         };
         let span = number("instances", 20, 1 << 12)?;
@@ -207,6 +210,7 @@ impl Plan {
             first,
             count: if kind == Kind::Registry { keys } else { 0 },
             ttl: 600,
+            until: None,
         };
         let key_size = (prefix.len() + shortest_key(keys)).max(24);
         let writes = Options {
@@ -225,6 +229,7 @@ impl Plan {
             writes,
             connections,
             watches,
+            points: matches!(kind, Kind::FanOut | Kind::Idle),
         }
     }
 

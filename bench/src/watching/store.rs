@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use quoin::api::{RangeRequest, SortOrder, SortTarget};
+use quoin::api::{RangeRequest, Request, Response, SortOrder, SortTarget};
 use quoin::client::{BlockingClient, ClientOptions};
 
 use super::ledger::{Layout, Place};
@@ -45,6 +45,28 @@ pub fn places(target: Target, server: SocketAddr, layout: &Layout) -> Result<Vec
         }
     }
     Ok(places)
+}
+
+/// The ids of all leases.
+pub fn leases(target: Target, server: SocketAddr) -> Result<Vec<i64>, String> {
+    match target {
+        Target::Quoin => {
+            let client = BlockingClient::new([server.to_string()], ClientOptions::default());
+            let answer = client.request(&Request::Leases);
+            match answer.map_err(|error| error.to_string())?.body {
+                Response::Leases(leases) => Ok(leases.ids),
+                other => Err(format!("no list of leases: {other:?}")),
+            }
+        }
+        #[cfg(feature = "etcd")]
+        Target::Etcd => {
+            let mut etcd = Etcd::open(server)?;
+            let answer = etcd.runtime.block_on(etcd.client.leases());
+            let answer = answer.map_err(|error| error.to_string())?;
+            Ok(answer.leases().iter().map(|lease| lease.id()).collect())
+        }
+        _ => Err("this target has no leases".into()),
+    }
 }
 
 /// Reads keys in pages.
