@@ -47,7 +47,7 @@ pub const LEASE_HOLD_PAUSE_MS: u64 = 2_000;
 /// Timers of leases looked at in one turn.
 pub const LEASE_TIMERS_PER_TURN: usize = 4_096;
 /// Leases whose end is on its way through the log.
-pub const LEASES_ENDING_MAX: usize = 512;
+pub const LEASES_ENDING_MAX: usize = 128;
 /// Keys of ending leases that are deleted in one turn, and the keys of the last.
 pub const LEASE_KEYS_PER_TURN: u64 = 1_024;
 /// Leases whose time is written down in one turn.
@@ -102,6 +102,9 @@ pub const OUTPUT_BYTES_PER_CONNECTION: usize = MIB;
 /// The same where a connection carries streams that are read at their own pace (HTTP/2): one
 /// that stands still must not hold up the others.
 pub const STREAMED_BYTES_PER_CONNECTION: usize = 64 * MIB;
+/// Bytes that one connection's socket holds and has not sent, before it takes no more: what waits
+/// for a slow client waits here, where it is counted.
+pub const SOCKET_UNSENT_BYTES: u32 = 16 * KIB as u32;
 /// Answers of one front that clients have not taken; beyond it reads are refused.
 pub const OUTPUT_BYTES_PER_FRONT: usize = 512 * MIB;
 /// The largest single answer; a larger range must be read in pages.
@@ -157,6 +160,13 @@ pub const WATCH_REVISION_EVENTS_MAX: usize = 1 << 20;
 pub const WATCH_OUTPUT_PER_CONNECTION: usize = 256 * KIB;
 /// Bytes in streams of a connection that stand still, from which on all its watches stop.
 pub const WATCH_WAITING_PER_CONNECTION: usize = STREAMED_BYTES_PER_CONNECTION / 2;
+/// What clients have not taken is shared: of what is left of so many bytes for a front, each may
+/// have one [`WATCH_OUTPUT_PART`]th, before its watches stop.
+pub const WATCH_OUTPUT_SHARED: usize = 12 * MIB;
+/// See [`WATCH_OUTPUT_SHARED`].
+pub const WATCH_OUTPUT_PART: usize = 16;
+/// So many bytes each may have, whatever is left.
+pub const WATCH_OUTPUT_LEAST: usize = 8 * KIB;
 /// The same as [`WATCH_OUTPUT_PER_CONNECTION`] for all clients of a front.
 pub const WATCH_OUTPUT_PER_FRONT: usize = 256 * MIB;
 /// As long as clients have not taken fewer bytes than this in all, one that watches and takes
@@ -175,6 +185,8 @@ pub const WATCH_PROGRESS_MS_FLOOR: u64 = 100;
 // Watches stop before requests of the same connection, and of the front, are kept waiting.
 const _: () = assert!(WATCH_OUTPUT_PER_CONNECTION < OUTPUT_BYTES_PER_CONNECTION);
 const _: () = assert!(WATCH_OUTPUT_PER_FRONT < OUTPUT_BYTES_PER_FRONT);
+// A client that takes all it is told is told a whole turn at once.
+const _: () = assert!(WATCH_OUTPUT_SHARED / WATCH_OUTPUT_PART > WATCH_BYTES_PER_TURN);
 
 // --- Between cores ------------------------------------------------------------------------
 

@@ -257,10 +257,22 @@ mod tests {
 
     #[test]
     fn the_moment_parts_the_puts() {
-        let trace = [(5, 1000), (9, 2000), (10, 9000), (19, 8000), (20, 700_000)];
+        let trace = [
+            (5, 1_000_000),
+            (9, 2_000_000),
+            (10, 9_000_000),
+            (19, 8_000_000),
+            (20, 700_000_000),
+        ];
         let effect = effect(&trace, 10, 20).unwrap();
-        assert!((1990..=2010).contains(&effect.before), "{effect:?}");
-        assert!((8990..=9010).contains(&effect.during), "{effect:?}");
+        assert!(
+            (1_990_000..=2_010_000).contains(&effect.before),
+            "{effect:?}"
+        );
+        assert!(
+            (8_990_000..=9_010_000).contains(&effect.during),
+            "{effect:?}"
+        );
         assert!(super::effect(&trace, 30, 40).is_err());
     }
 

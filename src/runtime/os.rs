@@ -14,6 +14,21 @@ fn check(result: libc::c_int) -> io::Result<()> {
     Ok(())
 }
 
+/// Keeps a TCP socket from taking more once it holds so many bytes that it has not sent.
+pub fn bound_unsent(socket: &impl AsRawFd, bytes: u32) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed, and `bytes` lives
+    // through the call, which is told its size.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        )
+    })
+}
+
 /// Takes the exclusive lock of an open file or directory; `false` if another process has it.
 /// The lock lives as long as the file stays open, and no longer than this process.
 pub fn lock_exclusive(file: &File) -> io::Result<bool> {

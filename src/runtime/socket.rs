@@ -2,10 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+use crate::limits;
 use crate::node::front::{ConnectionId, Front, HttpVersion, Verdict};
 use crate::runtime::listen::Door;
 use crate::runtime::seat::Seat;
-use crate::runtime::{http1, http2};
+use crate::runtime::{http1, http2, os};
 use futures_io::{AsyncRead as _, AsyncWrite as _};
 use glommio::net::{AcceptedTcpStream, TcpStream};
 use std::cell::RefCell;
@@ -22,6 +23,8 @@ pub fn open(seat: &Rc<Seat>, accepted: AcceptedTcpStream, door: Door) {
     };
     // Answers are gathered per turn already; a delay would only add to them.
     let _ = stream.set_nodelay(true);
+    // Without it the socket would take megabytes for a client that reads nothing.
+    let _ = os::bound_unsent(&stream, limits::SOCKET_UNSENT_BYTES);
     let now_ns = seat.clock.now_ns();
     let connected = match door.is_http_only() {
         true => front.borrow_mut().connect_http(now_ns),

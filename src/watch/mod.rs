@@ -43,6 +43,20 @@ pub struct Batch<'b> {
     pub revision: i64,
     /// The watches allow that a revision's events are parted.
     pub fragment: bool,
+    /// What must fit into [`Sink::room`]: bytes of keys and values, or 0 if no less can be said.
+    pub bytes: usize,
+}
+
+impl Batch<'_> {
+    /// Bytes of keys and values of events that can be said in parts: of more than one revision.
+    fn divisible(events: &[Event<'_>]) -> usize {
+        let revision = |event: Option<&Event<'_>>| event.map(|event| event.kv.mod_revision);
+        if revision(events.first()) == revision(events.last()) {
+            return 0;
+        }
+        let bytes = |event: &Event<'_>| event.kv.key.len() + event.kv.value.len();
+        events.iter().map(bytes).sum()
+    }
 }
 
 /// Events that cannot be said in one message.
@@ -51,8 +65,10 @@ pub struct TooLarge;
 
 /// Takes what the watches of a front have to say.
 pub trait Sink<O> {
-    /// Whether the owner's client keeps up; if not, its watches stop until [`Watches::wake`].
-    fn room(&mut self, owner: O) -> bool;
+    /// How many bytes of keys and values may be said to the owner now. 0: its client does not
+    /// keep up, and its watches stop until [`Watches::wake`]. A revision is not parted for it: if
+    /// there is any room, one may be said that is larger.
+    fn room(&mut self, owner: O) -> usize;
 
     /// The next calls of [`Sink::events`] will be about other events than those before.
     fn next_batch(&mut self);

@@ -27,7 +27,7 @@ impl<O: Copy> Watches<O> {
                 && (entry.future <= self.head
                     || entry.ids.iter().all(|at| self.is_current(self.watch(*at))));
             // Told at the next time of asking, if the client does not keep up.
-            if all && sink.room(entry.owner) {
+            if all && sink.room(entry.owner) > 0 {
                 sink.progress(entry.owner, &[], self.head);
             }
         }
@@ -75,7 +75,7 @@ impl<O: Copy> Watches<O> {
         }
         ids.sort_unstable();
         let owner = self.stream(stream).owner;
-        if !ids.is_empty() && sink.room(owner) {
+        if !ids.is_empty() && sink.room(owner) > 0 {
             sink.progress(owner, &ids, self.head);
         }
         self.ids = ids;

@@ -14,6 +14,8 @@ enum Said {
     Yes,
     /// The client does not keep up.
     NoRoom,
+    /// It does, but so much at once is not for it now.
+    TooMuch,
     TooLarge,
 }
 
@@ -149,6 +151,7 @@ impl<O: Copy> Watches<O> {
             events,
             revision: last,
             fragment,
+            bytes: Batch::divisible(events),
         };
         sink.next_batch();
         for members in members.chunk_by(|a, b| a.0 == b.0) {
@@ -159,8 +162,14 @@ impl<O: Copy> Watches<O> {
             let next = self.watch(member.1).next;
             let from = events.partition_point(|event| event.kv.mod_revision < next);
             let events = &events[from..];
+            let bytes = Batch::divisible(events);
             sink.next_batch();
-            self.show_members(&[member], &Batch { events, ..batch }, sink);
+            let batch = Batch {
+                events,
+                bytes,
+                ..batch
+            };
+            self.show_members(&[member], &batch, sink);
         }
         self.members = members;
     }
@@ -173,10 +182,14 @@ impl<O: Copy> Watches<O> {
     ) {
         match self.say(members, batch, sink) {
             Said::Yes => {}
-            Said::NoRoom => {
+            said @ (Said::NoRoom | Said::TooMuch) => {
                 let next = batch.events[0].kv.mod_revision;
                 for (_, watch) in members {
                     self.lag(*watch, next);
+                }
+                // What is too much at once is read again in slices that fit.
+                if matches!(said, Said::TooMuch) {
+                    self.wake(StreamId(members[0].0));
                 }
             }
             Said::TooLarge => self.end(members, WatchRefusal::TooLarge, sink),
@@ -186,8 +199,12 @@ impl<O: Copy> Watches<O> {
     /// Says events to watches of one stream.
     fn say<S: Sink<O>>(&mut self, members: &[(u32, u32)], batch: &Batch<'_>, sink: &mut S) -> Said {
         let owner = self.stream(members[0].0).owner;
-        if !sink.room(owner) {
+        let room = sink.room(owner);
+        if room == 0 {
             return Said::NoRoom;
+        }
+        if room < batch.bytes {
+            return Said::TooMuch;
         }
         let mut ids = std::mem::take(&mut self.ids);
         ids.clear();
@@ -258,11 +275,16 @@ impl<O: Copy> Watches<O> {
             && let Some(stream) = self.queue.pop_front()
         {
             self.streams[stream as usize].queued = false;
-            if !sink.room(self.stream(stream).owner) {
+            let room = sink.room(self.stream(stream).owner);
+            if room == 0 {
                 // It is woken when there is.
                 continue;
             }
-            match self.catch_up_stream(stream, view, sink, left) {
+            let budget = Budget {
+                events: left,
+                bytes: room.min(limits::WATCH_BYTES_PER_SCAN),
+            };
+            match self.catch_up_stream(stream, view, sink, budget) {
                 // A read costs something even if it finds nothing.
                 Ok(events) => left = left.saturating_sub(events + limits::WATCH_SCAN_COST),
                 Err(error) => {
@@ -281,16 +303,12 @@ impl<O: Copy> Watches<O> {
         stream: u32,
         view: &View<'_, T>,
         sink: &mut S,
-        events_max: usize,
+        budget: Budget,
     ) -> Result<usize, Error> {
         let horizon = view.horizon();
         let mut group = self.take_laggards(stream, horizon.compacted, sink);
         let Some(from) = group.first().map(|watch| self.watch(*watch).next) else {
             return Ok(0);
-        };
-        let budget = Budget {
-            events: events_max,
-            bytes: limits::WATCH_BYTES_PER_SCAN,
         };
         let read = match from > horizon.revision {
             true => Ok(Read::Slice(Slice {
@@ -369,11 +387,13 @@ impl<O: Copy> Watches<O> {
                     events: &batch,
                     revision: view.horizon().revision,
                     fragment: self.groups.interest(group).fragment(),
+                    // The slice was read to fit.
+                    bytes: 0,
                 };
                 sink.next_batch();
                 match self.say(&members, &batch, sink) {
                     Said::Yes => {}
-                    Said::NoRoom => break,
+                    Said::NoRoom | Said::TooMuch => break,
                     Said::TooLarge => {
                         self.end(&members, WatchRefusal::TooLarge, sink);
                         continue;

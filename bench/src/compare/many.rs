@@ -421,6 +421,7 @@ fn listen(sleepers: &mut [Sleeper], done: impl Fn(&Heard) -> bool) -> Result<(),
     let failed = |error: std::io::Error| format!("epoll: {error}");
     let mut poll = Poll::new(sleepers.len()).map_err(failed)?;
     for (number, sleeper) in sleepers.iter().enumerate() {
+        crate::os::widen(sleeper.connection.socket()).map_err(failed)?;
         poll.add(sleeper.connection.socket().as_fd(), number)
             .map_err(failed)?;
     }

@@ -166,7 +166,13 @@ impl Connection {
     pub fn blocks_watches(&self) -> bool {
         let waiting = self.calls.as_ref().map_or(0, |calls| calls.waiting);
         waiting >= limits::WATCH_WAITING_PER_CONNECTION
-            || self.owed() - waiting >= limits::WATCH_OUTPUT_PER_CONNECTION
+            || self.unheard() >= limits::WATCH_OUTPUT_PER_CONNECTION
+    }
+
+    /// Bytes of answers that have not left, without those that wait for their own streams.
+    pub fn unheard(&self) -> usize {
+        let waiting = self.calls.as_ref().map_or(0, |calls| calls.waiting);
+        self.owed().saturating_sub(waiting)
     }
 
     /// Nothing is left to be sent.

@@ -244,9 +244,22 @@ impl Desk {
         }
     }
 
+    /// Bytes that watches may tell a connection now. The more clients have left untaken in all,
+    /// the less each may leave: a thousand that stand still must not hold a thousand times what
+    /// one may.
+    fn watch_room(&self, connection: &Connection) -> usize {
+        if connection.blocks_watches() {
+            return 0;
+        }
+        let free = limits::WATCH_OUTPUT_SHARED.saturating_sub(self.output_bytes);
+        let share = (free / limits::WATCH_OUTPUT_PART).max(limits::WATCH_OUTPUT_LEAST);
+        // A client that has taken all but a little is told more before it has to wait.
+        share.saturating_sub(connection.unheard())
+    }
+
     /// Lets the watches of a connection go on, if its client has taken enough.
     pub(super) fn wake_watches(&mut self, connection: &mut Connection) {
-        if connection.watch_blocked && !connection.blocks_watches() {
+        if connection.watch_blocked && self.watch_room(connection) > 0 {
             connection.watch_blocked = false;
             for stream in connection.streams.values() {
                 self.watching.get().wake(stream.id);
@@ -479,23 +492,26 @@ impl Voice<'_> {
 }
 
 impl Sink<Owner> for Voice<'_> {
-    fn room(&mut self, owner: Owner) -> bool {
+    fn room(&mut self, owner: Owner) -> usize {
         let Some(connection) = find(self.connections, owner.connection) else {
-            return false;
+            return 0;
         };
         if let Some(errand) = owner.errand
             && !self.desk.errands.observes(errand)
         {
             // It says nothing to its client.
-            return true;
+            return usize::MAX;
         }
         let starved = self.desk.output_bytes >= limits::WATCH_OUTPUT_PER_FRONT;
         self.desk.watching.starved |= starved;
-        let full = connection.blocks_watches();
-        connection.watch_blocked |= full;
+        let room = self.desk.watch_room(connection);
+        connection.watch_blocked |= room == 0;
         let stream = connection.streams.get(&owner.stream);
         let stalled = stream.is_some_and(|stream| stream.stalled);
-        connection.phase != Phase::Closing && !full && !starved && !stalled
+        match connection.phase == Phase::Closing || starved || stalled {
+            true => 0,
+            false => room,
+        }
     }
 
     fn next_batch(&mut self) {

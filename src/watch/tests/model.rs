@@ -151,8 +151,9 @@ impl World {
             Step::Turn => self.turn(),
             Step::ShortTurn(messages) => {
                 self.ears.patience = Some(usize::from(*messages));
+                self.ears.room = Some(1 + usize::from(*messages) * 4);
                 self.turn();
-                self.ears.patience = None;
+                (self.ears.patience, self.ears.room) = (None, None);
                 self.watches.wake_all();
             }
             Step::Stall(s, true) => {

@@ -206,6 +206,35 @@ fn a_stalled_watch_costs_no_memory_and_delays_nobody() {
 }
 
 #[test]
+fn a_watch_with_little_room_is_told_in_small_parts() {
+    let mut bench = Bench::new();
+    let stream = bench.watches.open(0);
+    bench.watch(stream, &of(b"key")).unwrap();
+    // A key and a value are eight bytes: a read ends with the third.
+    bench.ears.room = Some(20);
+    for _ in 0..50 {
+        bench.put(b"key");
+    }
+    bench.settle();
+    // Larger than the room, but of one revision.
+    bench.store.write(&[
+        (b"key", Some(b"a value of thirty bytes in all")),
+        (b"other", None),
+    ]);
+    bench.settle();
+    let told = bench.revisions(0);
+    assert!(told.iter().all(|part| part.len() <= 3), "{told:?}");
+    assert_eq!(told.concat(), (2..53).collect::<Vec<_>>());
+    // Where there is room again, all is told at once.
+    bench.ears.room = None;
+    for _ in 0..50 {
+        bench.put(b"key");
+    }
+    bench.settle();
+    assert_eq!(bench.revisions(0), [(53..103).collect::<Vec<_>>()]);
+}
+
+#[test]
 fn a_compaction_does_not_take_from_a_live_watch_what_is_not_purged() {
     let mut bench = Bench::new();
     let stream = bench.watches.open(0);

@@ -162,6 +162,8 @@ pub struct Ears {
     pub stalled: BTreeSet<u32>,
     /// After so many more messages all streams stall.
     pub patience: Option<usize>,
+    /// Bytes that fit in at once; no bound if none.
+    pub room: Option<usize>,
     /// How often events were encoded.
     pub batches: usize,
 }
@@ -186,8 +188,11 @@ impl Ears {
 }
 
 impl Sink<u32> for Ears {
-    fn room(&mut self, owner: u32) -> bool {
-        !self.stalled.contains(&owner) && self.patience != Some(0)
+    fn room(&mut self, owner: u32) -> usize {
+        match self.stalled.contains(&owner) || self.patience == Some(0) {
+            true => 0,
+            false => self.room.unwrap_or(usize::MAX),
+        }
     }
 
     fn next_batch(&mut self) {

@@ -167,6 +167,47 @@ fn a_client_that_does_not_read_stops_its_watches_and_is_kept() {
 }
 
 #[test]
+fn many_clients_that_do_not_read_share_what_one_may_leave() {
+    const CLIENTS: usize = 200;
+    const VALUE: usize = 10 << 10;
+    let mut bench = Bench::new();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| bench.connect()).collect();
+    for client in &mut clients {
+        client.watch(&mut bench, b"key", 5);
+        client.hear(&mut bench);
+    }
+    let value = vec![7; VALUE];
+    for _ in 0..100 {
+        bench.publish(b"key", &value);
+        bench.show();
+    }
+    let (_, bytes) = bench.front.waiting();
+    // Each may have been told one revision beyond its share.
+    let most = limits::WATCH_OUTPUT_SHARED + CLIENTS * (VALUE + 1000);
+    assert!(bytes > most / 4 && bytes < most, "{bytes} of {most}");
+    // Who takes what there is gets the rest, too.
+    for client in &mut clients {
+        let mut revisions = Vec::new();
+        while revisions.len() < 100 {
+            let before = revisions.len();
+            for (_, _, said) in client.hear(&mut bench) {
+                let WatchResponse::Events { events, .. } = said else {
+                    panic!("{said:?}")
+                };
+                revisions.extend(events.iter().map(|event| event.kv.mod_revision));
+            }
+            assert!(
+                revisions.len() > before,
+                "after {before} events nothing more"
+            );
+            bench.show();
+        }
+        assert_eq!(revisions, (2..102).collect::<Vec<_>>());
+    }
+    assert_eq!(bench.front.waiting(), (0, 0));
+}
+
+#[test]
 fn a_connection_that_ends_takes_its_watches_along() {
     let mut bench = Bench::new();
     let mut client = bench.connect();
