@@ -150,6 +150,7 @@ mod tests {
     use quoin_storage::snapshot::SnapshotWriter;
     use quoin_storage::tree::{self, TreeOptions};
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
 
     /// A snapshot as `etcdctl` saves it.
@@ -184,7 +185,12 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_checked_and_becomes_a_data_directory() {
-        let parent = tempfile::tempdir().unwrap();
+        // Data that others could read is refused.
+        let private = fs::Permissions::from_mode(0o700);
+        let parent = tempfile::Builder::new()
+            .permissions(private)
+            .tempdir()
+            .unwrap();
         let bytes = saved(parent.path());
         let path = parent.path().join("backup.db");
         fs::write(&path, &bytes).unwrap();
