@@ -104,7 +104,7 @@ pub const OUTPUT_BYTES_PER_CONNECTION: usize = MIB;
 pub const STREAMED_BYTES_PER_CONNECTION: usize = 64 * MIB;
 /// Bytes that one connection's socket holds and has not sent, before it takes no more: what waits
 /// for a slow client waits here, where it is counted.
-pub const SOCKET_UNSENT_BYTES: u32 = 16 * KIB as u32;
+pub const SOCKET_UNSENT_BYTES: u32 = 8 * KIB as u32;
 /// Answers of one front that clients have not taken; beyond it reads are refused.
 pub const OUTPUT_BYTES_PER_FRONT: usize = 512 * MIB;
 /// The largest single answer; a larger range must be read in pages.

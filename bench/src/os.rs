@@ -126,24 +126,30 @@ pub fn connect_narrow(server: std::net::SocketAddrV4) -> io::Result<std::net::Tc
     Ok(socket.into())
 }
 
-/// Gives a socket a large receive buffer.
+/// Gives a socket a large receive buffer, and lets it tell its peer so: one that was connected
+/// with a small buffer has bound its window to that.
 pub fn widen(socket: &std::net::TcpStream) -> io::Result<()> {
     let bytes: libc::c_int = 4 << 20;
-    // SAFETY: the descriptor is open as long as `socket` is borrowed, and `bytes` lives through
-    // the call, which is told its size.
-    let done = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUF,
-            (&raw const bytes).cast(),
-            size_of_val(&bytes) as libc::socklen_t,
-        )
-    };
-    match done {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+    for (level, name) in [
+        (libc::SOL_SOCKET, libc::SO_RCVBUF),
+        (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP),
+    ] {
+        // SAFETY: the descriptor is open as long as `socket` is borrowed, and `bytes` lives
+        // through the call, which is told its size.
+        let done = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                level,
+                name,
+                (&raw const bytes).cast(),
+                size_of_val(&bytes) as libc::socklen_t,
+            )
+        };
+        if done != 0 {
+            return Err(io::Error::last_os_error());
+        }
     }
+    Ok(())
 }
 
 /// Lets timers of this thread fire on time instead of up to 50 us late.

@@ -567,6 +567,9 @@ impl Front {
                 desk.touch(connection, id);
                 desk.notice(Notice::TooSlow(what));
             }
+            if connection.stands_still(now_ns) {
+                desk.trim(connection);
+            }
         }
     }
 

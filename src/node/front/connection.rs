@@ -175,6 +175,12 @@ impl Connection {
         self.owed().saturating_sub(waiting)
     }
 
+    /// Its client has taken nothing of what is there for it since the last scan.
+    pub fn stands_still(&self, now_ns: u64) -> bool {
+        let waited_ns = now_ns.saturating_sub(self.output_since_ns);
+        !self.unsent().is_empty() && waited_ns >= limits::DEADLINE_SCAN_MS * 1_000_000
+    }
+
     /// Nothing is left to be sent.
     fn is_said(&self) -> bool {
         let calls = self.calls.as_ref();

@@ -279,6 +279,15 @@ impl Desk {
         self.may_resume(connection, id, was_full);
     }
 
+    /// Gives back what the output of a client that stands still does not need: what was sent, and
+    /// room to grow. There may be thousands of them.
+    pub fn trim(&mut self, connection: &mut Connection) {
+        connection.output.drain(..connection.sent);
+        self.output_bytes -= connection.sent;
+        connection.sent = 0;
+        connection.output.shrink_to_fit();
+    }
+
     /// A request of that size has its answer, or will never have one.
     pub fn answered(&mut self, connection: &mut Connection, id: ConnectionId, bytes: usize) {
         let was_full = connection.is_full();

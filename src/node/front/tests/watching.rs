@@ -39,8 +39,14 @@ impl Client {
 
     /// Takes what the server has for it: streams, header revisions, and what was said.
     fn hear(&mut self, bench: &mut Bench) -> Vec<(u64, i64, WatchResponse)> {
-        let mut heard = Vec::new();
         let bytes = bench.front.output(self.id).to_vec();
+        self.hear_some(bench, bytes.len())
+    }
+
+    /// The same, but only so many bytes.
+    fn hear_some(&mut self, bench: &mut Bench, bytes: usize) -> Vec<(u64, i64, WatchResponse)> {
+        let mut heard = Vec::new();
+        let bytes = bench.front.output(self.id)[..bytes].to_vec();
         bench.front.wrote(self.id, bytes.len(), bench.now_ns);
         let mut rest = &bytes[..];
         while !rest.is_empty() {
@@ -205,6 +211,30 @@ fn many_clients_that_do_not_read_share_what_one_may_leave() {
         assert_eq!(revisions, (2..102).collect::<Vec<_>>());
     }
     assert_eq!(bench.front.waiting(), (0, 0));
+}
+
+#[test]
+fn a_client_that_stands_still_holds_what_it_is_owed_and_no_more() {
+    let mut bench = Bench::new();
+    let mut client = bench.connect();
+    client.watch(&mut bench, b"key", 5);
+    client.hear(&mut bench);
+    let value = vec![7; 40 << 10];
+    for _ in 0..3 {
+        bench.publish(b"key", &value);
+        bench.show();
+    }
+    // A part of it fits into the socket.
+    assert_eq!(client.hear_some(&mut bench, 30 << 10), []);
+    let rest = bench.front.output(client.id).to_vec();
+    bench.later(2 * limits::DEADLINE_SCAN_MS);
+    assert_eq!(bench.front.output(client.id), rest);
+    assert_eq!(bench.front.waiting(), (0, rest.len()));
+    let connection = &bench.front.connections[client.id.slot()];
+    assert_eq!(connection.output.capacity(), rest.len());
+    // It goes on where it was.
+    let events = client.hear(&mut bench);
+    assert_eq!(events.len(), 3, "{events:?}");
 }
 
 #[test]
