@@ -16,7 +16,7 @@ const WRITERS: usize = 4;
 const IN_FLIGHT: usize = 16;
 const KEYS: u64 = 200;
 
-fn from_env(name: &str, default: u64) -> u64 {
+pub fn from_env(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().expect("a number"),
         Err(_) => default,

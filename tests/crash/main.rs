@@ -14,6 +14,8 @@ mod abuse;
 
 mod kill;
 
+mod expiring;
+
 mod leases;
 
 mod startup;
