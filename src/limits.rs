@@ -76,6 +76,9 @@ pub const REQUEST_BYTES_PER_CONNECTION: usize = 16 * MIB;
 pub const STREAMS_PER_CONNECTION: u32 = 4_096;
 /// Bytes of one request's HTTP/2 headers.
 pub const HEADER_BYTES_MAX: u32 = 16 * KIB as u32;
+/// What of one HTTP/1.1 connection's requests may wait to be taken apart, and so the bytes of a
+/// request's head.
+pub const HTTP_BUFFER_BYTES: usize = 32 * KIB;
 /// What a client may send on one HTTP/2 stream before the server has looked at it.
 pub const STREAM_WINDOW_BYTES: u32 = MIB as u32;
 /// The same for all streams of a connection.
@@ -96,6 +99,11 @@ pub const SLICE_BYTES: usize = MIB;
 pub const LONG_SLICES_PER_TURN: usize = 2;
 /// Bytes that one connection reads in one turn.
 pub const READ_BYTES_PER_TURN: usize = 64 * KIB;
+/// Frames of HTTP/2 that one connection reads in one turn; one that begins a call counts as two.
+pub const FRAMES_PER_TURN: usize = 256;
+/// Calls of etcd's API that one front has begun to receive and not ended, streams among them;
+/// beyond it new ones are refused. Each costs some hundred bytes, whether anything comes or not.
+pub const CALLS_PER_FRONT: usize = 262_144;
 /// Answers of one connection that its client has not taken; beyond it no more of its requests
 /// are served until it reads.
 pub const OUTPUT_BYTES_PER_CONNECTION: usize = MIB;

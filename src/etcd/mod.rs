@@ -6,6 +6,7 @@
 //! `sized` those that are given in pieces, `member` those about the member and its cluster,
 //! `watch` those of watches, `election` those of locks and elections; `hash` is etcd's hash of a
 //! store's history.
+//! `frames` and `hpack` look at HTTP/2 before its codec does.
 //! `json` is the JSON gateway's mapping of messages, `http` what else is served over HTTP/1.1.
 //! The numbers of the fields are facts of etcd's protocol (`rpc.proto`, `kv.proto`).
 
@@ -36,6 +37,10 @@ pub mod maintenance;
 pub mod json;
 
 pub mod http;
+
+pub mod frames;
+
+mod hpack;
 
 pub mod fuzz;
 

@@ -306,6 +306,19 @@ impl Front {
         true
     }
 
+    /// A call begins to come in, and is counted until [`Front::closes_calls`]; `false` if there
+    /// are too many, and it has to be refused.
+    pub fn opens_call(&mut self) -> bool {
+        let fits = self.desk.calls < limits::CALLS_PER_FRONT;
+        self.desk.calls += usize::from(fits);
+        fits
+    }
+
+    /// So many calls are over.
+    pub fn closes_calls(&mut self, count: usize) {
+        self.desk.calls -= count;
+    }
+
     /// The bytes to send.
     pub fn output(&self, id: ConnectionId) -> &[u8] {
         self.get(id).map_or(&[], Connection::unsent)

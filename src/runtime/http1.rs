@@ -52,28 +52,35 @@ pub async fn serve(place: Place, stream: TcpStream) {
     let desk = Rc::new(Desk {
         place,
         next: Cell::new(1),
+        serving: Cell::new(0),
+        turned: Cell::new(false),
         finished: RefCell::new(HashMap::new()),
         streams: RefCell::new(HashMap::new()),
     });
     let server = Rc::clone(&desk);
     let service = service_fn(move |request| answer(Rc::clone(&server), request));
     let connection = Builder::new()
-        .max_buf_size(limits::POOLED_BUFFER_BYTES)
+        .max_buf_size(limits::HTTP_BUFFER_BYTES)
         .serve_connection(io.clone(), service);
     let mut connection = pin!(connection);
     let mut leaving = false;
+    let (mut over, mut well) = (false, false);
     poll_fn(|cx| {
         seat.register_socket(desk.place.id, cx);
-        io.begin_turn();
+        io.begin_turn(seat.clock.now_ns());
         desk.take_answers(front);
         if seat.is_stopping() && !leaving {
             leaving = true;
             connection.as_mut().graceful_shutdown();
         }
-        let over = connection.as_mut().poll(cx).is_ready();
+        over = over || connection.as_mut().poll(cx).is_ready();
+        desk.note_unfinished(front, &io);
         match io.send(cx) {
             Poll::Ready(Err(_)) => return Poll::Ready(()),
-            Poll::Ready(Ok(())) if over => return Poll::Ready(()),
+            Poll::Ready(Ok(())) if over => {
+                well = true;
+                return Poll::Ready(());
+            }
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         match front.borrow().verdict(desk.place.id) {
@@ -82,12 +89,19 @@ pub async fn serve(place: Place, stream: TcpStream) {
         }
     })
     .await;
+    if well && !leaving {
+        io.linger().await;
+    }
 }
 
 /// What a connection's answers need.
 struct Desk {
     place: Place,
     next: Cell<u64>,
+    /// Requests between their heads and the ends of their answers.
+    serving: Cell<usize>,
+    /// One of them began or ended in this turn.
+    turned: Cell<bool>,
     /// Finished calls that nobody has picked up yet.
     finished: RefCell<HashMap<u64, Result<Bytes, Status>>>,
     /// Answers to streams that have not been written.
@@ -97,6 +111,19 @@ struct Desk {
 impl Desk {
     fn seat(&self) -> &Seat {
         &self.place.seat
+    }
+
+    /// Tells the front since when a request's head has been incomplete. What comes while one is
+    /// served is looked at by whoever serves it.
+    fn note_unfinished(&self, front: &RefCell<Front>, io: &Io) {
+        let turned = self.turned.take();
+        if self.serving.get() > 0 || turned {
+            io.forget_bytes();
+        }
+        if self.serving.get() == 0 {
+            let mut front = front.borrow_mut();
+            front.receives_since(self.place.id, io.bytes_since());
+        }
     }
 
     fn take_answers(&self, front: &RefCell<Front>) {
@@ -180,6 +207,27 @@ impl Desk {
     }
 }
 
+/// A request that is served.
+struct Serving(Rc<Desk>);
+
+impl Serving {
+    fn begin(desk: &Rc<Desk>) -> Serving {
+        desk.serving.set(desk.serving.get() + 1);
+        desk.turned.set(true);
+        if let Some(front) = &desk.seat().front {
+            front.borrow_mut().receives_since(desk.place.id, None);
+        }
+        Serving(Rc::clone(desk))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.serving.set(self.0.serving.get() - 1);
+        self.0.turned.set(true);
+    }
+}
+
 /// Bytes of an answer that the front counts until they have left.
 struct Owed {
     desk: Rc<Desk>,
@@ -206,6 +254,7 @@ struct Body {
     owed: Option<Owed>,
     /// What comes behind it.
     lines: Option<Lines>,
+    serving: Option<Serving>,
 }
 
 impl From<Lines> for Body {
@@ -214,6 +263,7 @@ impl From<Lines> for Body {
             rest: Bytes::new(),
             owed: None,
             lines: Some(lines),
+            serving: None,
         }
     }
 }
@@ -224,6 +274,7 @@ impl From<String> for Body {
             rest: text.into(),
             owed: None,
             lines: None,
+            serving: None,
         }
     }
 }
@@ -290,18 +341,25 @@ fn refuse(status: &Status) -> Response<Body> {
 
 /// Answers a request, if it may ask at all, and says whose pages may read the answer.
 async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let serving = Serving::begin(&desk);
+    let mut response = answer_whom(&desk, request).await;
+    response.body_mut().serving = Some(serving);
+    Ok(response)
+}
+
+async fn answer_whom(desk: &Rc<Desk>, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     if desk.place.door == Door::Metrics {
-        return Ok(respond(&desk, &head, body).await);
+        return respond(desk, &head, body).await;
     }
     let access = Arc::clone(&desk.seat().access);
     let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(name) = access.misdirected(text(HOST).unwrap_or_default()) {
-        return Ok(say(421, PLAIN, misdirected_text(name)));
+        return say(421, PLAIN, misdirected_text(name));
     }
     let origin = access.allowed_origin(text(ORIGIN));
     let origin = origin.and_then(|origin| HeaderValue::from_str(origin).ok());
-    let mut response = respond(&desk, &head, body).await;
+    let mut response = respond(desk, &head, body).await;
     if let Some(origin) = origin {
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -310,7 +368,7 @@ async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<B
         let allowed = HeaderValue::from_static("accept, content-type, authorization");
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     }
-    Ok(response)
+    response
 }
 
 async fn respond(desk: &Rc<Desk>, head: &Parts, body: Incoming) -> Response<Body> {
@@ -389,6 +447,7 @@ async fn call(desk: &Rc<Desk>, path: &'static Path, body: Incoming) -> Result<Bo
         rest: pages::answer(path, &answer)?.into(),
         owed: Some(owed),
         lines: None,
+        serving: None,
     })
 }
 

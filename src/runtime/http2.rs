@@ -110,7 +110,7 @@ impl Session {
         let front = place.seat.front.as_ref()?;
         let early = front.borrow_mut().take_greeting(place.id);
         let message_bytes_max = front.borrow().message_bytes_max();
-        let io = Io::new(stream, early);
+        let io = Io::framed(stream, early);
         let mut builder = Builder::new();
         builder
             .max_concurrent_streams(place.seat.access.streams_max)
@@ -144,7 +144,7 @@ impl Session {
         let Some(front) = &seat.front else {
             return Poll::Ready(());
         };
-        self.io.begin_turn();
+        self.io.begin_turn(seat.clock.now_ns());
         self.ready.begin(cx.waker());
         if let Codec::Greeting(handshake) = &mut self.codec {
             match Pin::new(handshake).poll(cx) {
@@ -155,7 +155,11 @@ impl Session {
         }
         let over = match self.codec {
             Codec::Open(_) => self.turn(cx, front),
-            Codec::Greeting(_) => false,
+            Codec::Greeting(_) => {
+                let since_ns = self.io.unfinished_since();
+                front.borrow_mut().receives_since(self.place.id, since_ns);
+                false
+            }
         };
         self.ready.end();
         let was_full = self.io.is_full();
@@ -263,6 +267,9 @@ impl Session {
             Ok(Asked::NotGrpc(code)) => return stream::refuse_plainly(&mut respond, code),
             Err(status) => return stream::refuse(&mut respond, &status),
         };
+        if !front.borrow_mut().opens_call() {
+            return stream::refuse(&mut respond, &api::Error::TooManyRequests.into());
+        }
         self.generation = self.generation.wrapping_add(1);
         let now_ns = self.place.seat.clock.now_ns();
         let incoming = Incoming::new(body, now_ns);
@@ -426,10 +433,10 @@ impl Session {
         }
     }
 
-    /// Tells the front how long the oldest incomplete message has taken.
+    /// Tells the front how long the oldest incomplete message, or frame, has taken.
     fn report_incoming(&mut self, front: &RefCell<Front>) {
         let calls = &self.calls;
-        let mut oldest = None::<u64>;
+        let mut oldest = self.io.unfinished_since();
         self.parts.retain(|key| {
             let Some(call) = calls.get(*key) else {
                 return false;
@@ -551,6 +558,9 @@ impl Session {
         let mut call = self.calls.remove(key);
         count_end(&mut call, Code::Canceled, &self.place.seat);
         self.waits -= call.waits;
+        if let Some(front) = &self.place.seat.front {
+            front.borrow_mut().closes_calls(1);
+        }
         let open = call.asked > 0 || call.method.lingers();
         if let (true, Some(front)) = (open, &self.place.seat.front) {
             let number = stream_number(key, call.generation);
@@ -592,7 +602,9 @@ impl Drop for Session {
             .iter()
             .filter_map(|(_, call)| call.incoming.as_ref());
         let kept = incoming.map(|incoming| incoming.buffer.len());
-        front.borrow_mut().keeps_input(0, kept.sum());
+        let mut front = front.borrow_mut();
+        front.keeps_input(0, kept.sum());
+        front.closes_calls(self.calls.len());
     }
 }
 

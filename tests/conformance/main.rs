@@ -7,6 +7,8 @@
 #[path = "../crash/server.rs"]
 mod server;
 
+mod abuse;
+
 mod clients;
 
 mod crate_client;

@@ -144,8 +144,24 @@ impl Server {
 
     /// The size of its memory in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .expect("the process runs");
+        self.memory().resident_kib()
+    }
+
+    /// Looks at its memory, from another thread if need be.
+    pub fn memory(&self) -> Memory {
+        Memory(self.child.id())
+    }
+}
+
+/// The memory of a process that runs.
+#[derive(Clone, Copy)]
+pub struct Memory(u32);
+
+impl Memory {
+    /// Its size in KiB.
+    pub fn resident_kib(self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.0)).expect("the process runs");
         status
             .lines()
             .find_map(|line| line.strip_prefix("RssAnon:"))

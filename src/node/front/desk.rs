@@ -89,6 +89,8 @@ pub(super) struct Desk {
     pub output_bytes: usize,
     /// Bytes of unfinished frames.
     pub input_bytes: usize,
+    /// Calls that have begun to come in and are not over.
+    pub calls: usize,
     pub watching: WatchDesk,
     pub errands: errands::Errands,
     pub long: long::LongDesk,
@@ -138,6 +140,7 @@ impl Desk {
             request_bytes: 0,
             output_bytes: 0,
             input_bytes: 0,
+            calls: 0,
             watching: WatchDesk::new(config.seed, config.watch_progress_ns),
             errands: errands::Errands::default(),
             long: long::LongDesk::default(),

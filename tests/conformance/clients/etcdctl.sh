@@ -96,11 +96,11 @@ member() {
     same "$(ctl member list | wc -l)" 1
     same "$(ctl endpoint health 2>&1 | grep -c 'is healthy')" 1
     same "$(ctl alarm list)" ''
-    # 3.4 has no `auth status`, and names no host where it talks to one endpoint alone, see
-    # docs/compatibility.md.
-    case $release in 3.4.*) return ;; esac
     same "$(ctl endpoint status -w fields | grep -c '"Version" : "3.7')" 1
+    ctl endpoint hashkv >/dev/null
     ctl defrag >/dev/null
+    # 3.4 has no `auth status`.
+    case $release in 3.4.*) return ;; esac
     same "$(ctl auth status | head -n 1)" 'Authentication Status: false'
 }
 
