@@ -108,8 +108,8 @@ fn next_slice<T: TreeWrite>(
                 done = false;
                 return Ok(false);
             }
-            let event = EventView::decode(at, event)?;
             let at = Revision::from_key(at)?;
+            let event = EventView::decode(at, event)?;
             let goes = event.fields.tombstone && at.main < compacted;
             let deleted = goes.then(|| event.key.to_vec());
             bytes += deleted.as_ref().map_or(0, Vec::len);

@@ -8,8 +8,9 @@
 //!
 //! The key tree's entry keeps the roots. A new event merges the first two trees under itself if
 //! they are equally large, or else starts a tree of its own, and thus finds its jump without
-//! reading any older event.
+//! reading any older event. In the entry a digit is told by how it differs from the one before.
 
+use super::number::{Bytes, take_byte, take_number, take_u32};
 use super::revision::Revision;
 
 /// No history has a larger tree: there are fewer than 2^63 events.
@@ -19,10 +20,7 @@ const RANK_MAX: u8 = 62;
 pub(super) const DIGITS_MAX: usize = RANK_MAX as usize + 2;
 
 /// One complete tree of events.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
-)]
-#[rkyv(derive(Debug))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Digit {
     /// The newest event of the tree.
     pub root: Revision,
@@ -30,10 +28,8 @@ pub(super) struct Digit {
     pub rank: u8,
 }
 
-/// Bytes of an archived digit.
-pub(super) const DIGIT: usize = size_of::<ArchivedDigit>();
-
-const _: () = assert!(DIGIT == 13 && align_of::<ArchivedDigit>() == 1);
+/// The most bytes of a stored digit.
+pub(super) const DIGIT_MAX: usize = 16;
 
 impl Digit {
     /// Events in the tree.
@@ -41,123 +37,134 @@ impl Digit {
         (2u64 << self.rank.min(RANK_MAX)) - 1
     }
 
-    fn encode(self, place: &mut [u8; DIGIT]) {
-        place[..8].copy_from_slice(&self.root.main.to_le_bytes());
-        place[8..12].copy_from_slice(&self.root.sub.to_le_bytes());
-        place[12] = self.rank;
-    }
-
-    fn decode(bytes: &[u8; DIGIT]) -> Digit {
-        let archived = ArchivedDigit {
-            root: super::revision::ArchivedRevision {
-                main: i64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")).into(),
-                sub: u32::from_le_bytes(bytes[8..12].try_into().expect("four bytes")).into(),
-            },
-            rank: bytes[12],
-        };
-        Digit::from(&archived)
-    }
-}
-
-impl From<&ArchivedDigit> for Digit {
-    fn from(archived: &ArchivedDigit) -> Digit {
-        Digit {
-            root: Revision::from(&archived.root),
-            rank: archived.rank,
+    /// Appends what is stored of a digit that follows `newer`: how much its rank is above that
+    /// one's, whether its root has a place in its transaction to tell, how far back the root lies.
+    pub fn encode_after<const N: usize>(self, newer: Digit, out: &mut Bytes<N>) {
+        debug_assert!(self.rank >= newer.rank && self.root < newer.root);
+        let has_sub = self.root.sub != 0;
+        out.byte((self.rank - newer.rank) << 1 | u8::from(has_sub));
+        out.number((newer.root.main - self.root.main) as u64);
+        if has_sub {
+            out.number(self.root.sub.into());
         }
     }
 }
 
-/// Whether these trees can be the events of a key: roots descend, and sizes ascend, where only
-/// the first two may be equal.
-pub(super) fn is_history(first: Digit, older: impl Iterator<Item = Digit>) -> bool {
-    let mut last = first;
-    let mut fits = first.rank <= RANK_MAX;
-    for (at, digit) in older.enumerate() {
-        let grows = digit.rank > last.rank || at == 0 && digit.rank == last.rank;
-        fits &= grows && digit.rank <= RANK_MAX;
-        fits &= digit.root < last.root && digit.root.main > 0;
-        last = digit;
-    }
-    fits
+/// A stored digit that is none.
+#[derive(Debug)]
+pub(super) struct Malformed;
+
+/// The digits that are stored behind `first`, newest first.
+pub(super) fn older_than(
+    first: Digit,
+    stored: &[u8],
+) -> impl Iterator<Item = Result<Digit, Malformed>> + use<'_> {
+    let (mut newer, mut rest) = (first, stored);
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let digit = take_digit(newer, &mut rest).ok_or(Malformed);
+        match &digit {
+            Ok(digit) => newer = *digit,
+            Err(Malformed) => rest = &[],
+        }
+        Some(digit)
+    })
 }
 
-/// All trees of a key: the first, and the others archived, newest first.
+fn take_digit(newer: Digit, bytes: &mut &[u8]) -> Option<Digit> {
+    let head = take_byte(bytes)?;
+    let distance = i64::try_from(take_number(bytes)?).ok()?;
+    let has_sub = head & 1 != 0;
+    let sub = if has_sub { take_u32(bytes)? } else { 0 };
+    let root = Revision {
+        main: newer.root.main.checked_sub(distance)?,
+        sub,
+    };
+    let rank = newer.rank.checked_add(head >> 1)?;
+    (has_sub == (sub != 0)).then_some(Digit { root, rank })
+}
+
+/// Whether these trees can be the events of a key: roots descend, and sizes ascend, where only
+/// the first two may be equal.
+pub(super) fn is_history(first: Digit, stored: &[u8]) -> bool {
+    let mut last = first;
+    if first.rank > RANK_MAX {
+        return false;
+    }
+    for (at, digit) in older_than(first, stored).enumerate() {
+        let Ok(digit) = digit else { return false };
+        let grows = digit.rank > last.rank || at == 0 && digit.rank == last.rank;
+        let fits = grows && digit.rank <= RANK_MAX;
+        if !fits || digit.root >= last.root || digit.root.main <= 0 {
+            return false;
+        }
+        last = digit;
+    }
+    true
+}
+
+/// All trees of a key, newest first.
 ///
 /// It is filled and changed in place, since it is large beside what it mostly holds.
 #[derive(Debug)]
 pub(super) struct Digits {
-    first: Option<Digit>,
-    /// Invariant: the first `len` are archived digits; `len < DIGITS_MAX`, and 0 without a first.
-    older: [[u8; DIGIT]; DIGITS_MAX],
+    /// Invariant: the first `len` are digits.
+    all: [Digit; DIGITS_MAX],
     len: usize,
 }
 
 impl Digits {
     pub fn new() -> Digits {
         Digits {
-            first: None,
-            older: [[0; DIGIT]; DIGITS_MAX],
+            all: [Digit::default(); DIGITS_MAX],
             len: 0,
         }
     }
 
-    /// The digits of an entry; `older` as archived, shorter than [`DIGITS_MAX`].
-    pub fn fill(&mut self, first: Digit, older: &[u8]) {
-        let (older, rest) = older.as_chunks::<DIGIT>();
-        assert!(rest.is_empty(), "whole digits");
-        self.first = Some(first);
-        self.len = older.len();
-        self.older[..self.len].copy_from_slice(older);
+    /// The digits of an entry, which was checked: there are no more than [`DIGITS_MAX`].
+    pub fn fill(&mut self, digits: impl Iterator<Item = Digit>) {
+        self.len = 0;
+        for digit in digits {
+            self.all[self.len] = digit;
+            self.len += 1;
+        }
     }
 
     /// The tree whose root is the newest event.
     pub fn first(&self) -> Option<Digit> {
-        self.first
+        self.all[..self.len].first().copied()
     }
 
-    /// The other trees, archived.
-    pub fn older(&self) -> &[u8] {
-        self.older[..self.len].as_flattened()
+    /// The other trees.
+    pub fn older(&self) -> &[Digit] {
+        self.all[..self.len].get(1..).unwrap_or(&[])
     }
 
     /// Adds the newest event; returns its jump. Trees that `compacted` has overtaken are
     /// forgotten: no read may go there any more.
     pub fn push(&mut self, event: Revision, compacted: i64) -> Revision {
-        let readable = |digit: &Digit| digit.root.main > compacted;
-        let Some(first) = self.first.filter(readable) else {
-            self.first = Some(Digit {
-                root: event,
-                rank: 0,
-            });
-            self.len = 0;
-            return Revision::NONE;
+        let readable = |digit: &&Digit| digit.root.main > compacted;
+        self.len = self.all[..self.len].iter().take_while(readable).count();
+        let rank = match self.all[..self.len] {
+            [first, second, ..] if first.rank == second.rank => {
+                // The new event is the root of a tree of both.
+                self.all.copy_within(1..self.len, 0);
+                self.len -= 1;
+                first.rank + 1
+            }
+            _ => {
+                assert!(self.len < DIGITS_MAX, "more trees than any history has");
+                self.all.copy_within(0..self.len, 1);
+                self.len += 1;
+                0
+            }
         };
-        let older = self.older[..self.len].iter();
-        self.len = older
-            .take_while(|digit| readable(&Digit::decode(digit)))
-            .count();
-        let second = self.older[..self.len].first().map(Digit::decode);
-        if second.is_some_and(|second| second.rank == first.rank) {
-            self.older.copy_within(1..self.len, 0);
-            self.len -= 1;
-            self.first = Some(Digit {
-                root: event,
-                rank: first.rank + 1,
-            });
-        } else {
-            assert!(self.len + 1 < DIGITS_MAX, "more trees than any history has");
-            self.older.copy_within(0..self.len, 1);
-            self.len += 1;
-            first.encode(&mut self.older[0]);
-            self.first = Some(Digit {
-                root: event,
-                rank: 0,
-            });
-        }
-        match self.older[..self.len].first() {
-            Some(next) => Digit::decode(next).root,
-            None => Revision::NONE,
+        self.all[0] = Digit { root: event, rank };
+        match self.older() {
+            [next, ..] => next.root,
+            [] => Revision::NONE,
         }
     }
 }

@@ -7,7 +7,7 @@ use rkyv::rancor::Failure;
 /// The first bytes of the blob.
 const MAGIC: [u8; 4] = *b"qnMV";
 /// The version of all that this module writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const HEADER: usize = 8;
 
 /// The most bytes of [`Meta::conf_state`].
@@ -250,7 +250,7 @@ mod tests {
             .collect();
         let expected = [
             "716e4d56", // magic
-            "01000000", // format
+            "02000000", // format
             "636f6e66", // conf state
             "78",       // extra
             "0201000000000000",
@@ -284,14 +284,14 @@ mod tests {
     #[test]
     fn another_format_is_refused_by_its_number() {
         let mut blob = example().encode();
-        blob[4] = 2;
+        blob[4] = 1;
         assert!(matches!(
             Meta::decode(&blob),
-            Err(Error::UnknownFormat { version: 2 })
+            Err(Error::UnknownFormat { version: 1 })
         ));
         assert!(matches!(
             Horizon::decode(&blob),
-            Err(Error::UnknownFormat { version: 2 })
+            Err(Error::UnknownFormat { version: 1 })
         ));
     }
 

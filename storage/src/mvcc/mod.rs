@@ -16,6 +16,8 @@
 
 mod revision;
 
+mod number;
+
 mod record;
 
 mod jump;

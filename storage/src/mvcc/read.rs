@@ -408,7 +408,7 @@ impl<'a, T: TreeRead> View<'a, T> {
             since,
             Direction::Ascending,
             |at, event| {
-                let event = EventView::decode(at, event)?;
+                let event = EventView::decode(Revision::from_key(at)?, event)?;
                 if contains(interval, event.key) {
                     created += u64::from(event.creates());
                     deleted += u64::from(event.fields.tombstone);
@@ -475,8 +475,8 @@ impl<'a, T: TreeRead> View<'a, T> {
             since,
             Direction::Ascending,
             |at, event| {
-                let event = EventView::decode(at, event)?;
-                visit(&Event::of(Revision::from_key(at)?, &event))
+                let at = Revision::from_key(at)?;
+                visit(&Event::of(at, &EventView::decode(at, event)?))
             },
         )
     }
@@ -509,7 +509,7 @@ impl<'a, T: TreeRead> View<'a, T> {
             Direction::Ascending,
             |at, event| {
                 let at = Revision::from_key(at)?;
-                let event = EventView::decode(&at.to_key(), event)?;
+                let event = EventView::decode(at, event)?;
                 let goes_on = events < events_max.max(1) && visit(&Event::of(at, &event))?;
                 events += 1;
                 if !goes_on {
@@ -537,7 +537,7 @@ impl<'a, T: TreeRead> View<'a, T> {
         let Some(event) = self.tree.get(TreeId::Revision, &key)? else {
             return Ok(None);
         };
-        Ok(Some(Event::of(at, &EventView::decode(&key, event)?)))
+        Ok(Some(Event::of(at, &EventView::decode(at, event)?)))
     }
 }
 
@@ -604,7 +604,7 @@ fn key_event<'a, T: TreeRead + ?Sized>(
     let wrong = |what| Error::corrupt(TreeId::Revision, &at.to_key(), what);
     let event = tree.get(TreeId::Revision, &at.to_key())?;
     let event = event.ok_or_else(|| wrong("an event is missing"))?;
-    let event = EventView::decode(&at.to_key(), event)?;
+    let event = EventView::decode(at, event)?;
     if event.key != key {
         return Err(wrong("an event of another key"));
     }

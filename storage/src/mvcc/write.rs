@@ -1,7 +1,7 @@
 //! One revision in the making.
 
 use super::read::{Event, Item, Latest, View, entry_to_change, put_event};
-use super::record::{EVENT_ROOT, EventFields, LatestFields};
+use super::record::{EVENT_HEAD_MAX, EventFields, LatestFields};
 use super::revision::KEY_LEN;
 use super::{Error, Horizon, Meta, Revision, jump::Digits, lease};
 use crate::tree::{Interval, TreeId, TreeWrite};
@@ -10,7 +10,7 @@ use crate::tree::{Interval, TreeId, TreeWrite};
 /// place of it, and about the same for its part of the key tree.
 pub const EVENT_COST: u64 = 128;
 
-const _: () = assert!(EVENT_ROOT + KEY_LEN <= EVENT_COST as usize);
+const _: () = assert!(EVENT_HEAD_MAX + KEY_LEN <= EVENT_COST as usize);
 
 /// How many keys, and how many bytes of them, an interval's deletion holds in memory.
 const DELETE_SLICE_KEYS: usize = 256;
@@ -235,20 +235,16 @@ impl<'t, T: TreeWrite> WriteTxn<'t, T> {
             prev_value_len: before.map_or(0, |before| before.value_len),
             tombstone: after.tombstone,
         };
-        let root = fields.root(key.len(), value.len());
+        let head = fields.head(self.next, key.len(), value.len());
         self.tree.insert(
             TreeId::Revision,
             &self.next.to_key(),
-            &[key, value, &root],
+            &[head.as_slice(), key, value],
             true,
         )?;
-        let entry = after.root(digits);
-        self.tree.insert(
-            TreeId::Key,
-            key,
-            &[digits.older(), &entry],
-            !after.tombstone,
-        )?;
+        let entry = after.entry(digits);
+        self.tree
+            .insert(TreeId::Key, key, &[entry.as_slice()], !after.tombstone)?;
         let was = before.map_or(0, |before| before.lease);
         if was != after.lease {
             if was != 0 {
