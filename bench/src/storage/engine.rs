@@ -1,14 +1,19 @@
 //! quoin's revisions over its tree, with the checkpoint thread running as in the server.
 
-use super::{Failure, Side, key, value};
+use super::{Failure, Side, VALUE_LEN, key, value};
 use quoin_storage::disk::RealDisk;
 use quoin_storage::mvcc::{Horizon, Meta, View, WriteTxn, compact_step, warm_keys};
-use quoin_storage::tree::{self, CheckpointDone, CheckpointJob, Reader, TreeError, TreeOptions};
-use quoin_storage::tree::{Shared, WARM_KEYS, Writer};
+use quoin_storage::tree::{self, CheckpointDone, CheckpointJob, Reader, TreeError, TreeId};
+use quoin_storage::tree::{Shared, TreeOptions, WARM_KEYS, Writer};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
+
+/// Bytes of a put in a log, about.
+const PUT_BYTES: u64 = 24 + VALUE_LEN as u64 + 48;
+/// Bytes of a page of the tree.
+const PAGE: usize = 4096;
 
 /// The engine and its checkpoint thread.
 pub struct Engine {
@@ -16,8 +21,10 @@ pub struct Engine {
     shared: Shared,
     reader: Reader,
     pub meta: Meta,
-    /// New bytes after which a checkpoint is due.
+    /// Bytes in memory, or of a log, after which a checkpoint is due.
     checkpoint_bytes: u64,
+    /// Bytes that a log would have got since the last one began.
+    logged: u64,
     thread: Checkpointer,
     /// Checkpoints finished since the window began.
     checkpoints: u64,
@@ -82,6 +89,7 @@ impl Engine {
             reader,
             meta,
             checkpoint_bytes,
+            logged: 0,
             thread,
             checkpoints: 0,
         })
@@ -104,6 +112,7 @@ impl Engine {
         if purge > 0 {
             compact_step(&mut txn, &mut self.meta, purge)?;
         }
+        self.logged += keys.len() as u64 * PUT_BYTES;
         self.meta.applied_index += 1;
         txn.commit(&self.meta.encode());
         self.checkpoint()
@@ -111,7 +120,8 @@ impl Engine {
 
     fn checkpoint(&mut self) -> Result<(), Failure> {
         // As the server does: beyond twice the bytes, writing waits for the checkpoint.
-        let wait = self.writer.young_bytes() >= 2 * self.checkpoint_bytes;
+        let due_bytes = self.writer.checkpoint_bytes(self.checkpoint_bytes);
+        let wait = self.writer.young_bytes() >= 2 * due_bytes;
         let done = match wait && self.writer.checkpointing() {
             true => (self.thread.done.recv()).map_err(|_| TryRecvError::Disconnected),
             false => self.thread.done.try_recv(),
@@ -124,27 +134,45 @@ impl Engine {
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => return Err("the checkpoint thread is gone".into()),
         }
-        if self.writer.young_bytes() >= self.checkpoint_bytes
+        let most = self.checkpoint_bytes;
+        let due =
+            self.logged >= most || self.writer.young_bytes() >= self.writer.checkpoint_bytes(most);
+        if due
             && let Some(job) = self.writer.checkpoint()
             && let Some(jobs) = &self.thread.jobs
         {
+            self.logged = 0;
             jobs.send(job)?;
         }
         Ok(())
     }
 
     /// What the pages of the tree file are used for.
-    pub fn pages(&self) -> String {
+    pub fn pages(&self) -> Result<String, Failure> {
         let stats = self.writer.stats();
-        let mib = |bytes: u64| bytes >> 20;
-        format!(
-            "{} MiB of pages live, {} waiting, {} free; {} in memory; {} checkpoints",
+        let report = self.writer.check()?;
+        let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+        let leaves = |tree: TreeId| {
+            let (pages, bytes) = (
+                report.leaves[tree as usize],
+                report.leaf_bytes[tree as usize],
+            );
+            let of = (pages * PAGE as u64).max(1);
+            format!("{:.1} ({} % full)", mib(of), 100 * bytes / of)
+        };
+        Ok(format!(
+            "live {:.1}: key leaves {}, revision leaves {}, branches {:.1}; \
+             waiting {:.1}, free {:.1}; in memory {:.1}; end {:.1}; {} checkpoints",
             mib(stats.live_bytes),
+            leaves(TreeId::Key),
+            leaves(TreeId::Revision),
+            mib(report.branches * PAGE as u64),
             mib(stats.pending_bytes),
             mib(stats.free_bytes),
             mib(stats.young_bytes),
+            mib(stats.file_bytes),
             stats.checkpoints
-        )
+        ))
     }
 
     /// Bytes of blocks that the tree file occupies.

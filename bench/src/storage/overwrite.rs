@@ -5,12 +5,17 @@ use super::{Failure, Options, VALUE_LEN};
 use crate::args::Parsed;
 use crate::keys::Random;
 use quoin_storage::mvcc::compact;
+use std::time::Instant;
 
 /// The bar: the file's bytes over the live bytes.
 const BAR: f64 = 2.0;
 
+/// Commits between two looks at the file.
+const LOOK: u64 = 8;
+
 /// Overwrites random keys, a compaction to the newest revision every few commits, and reports
-/// the tree file's size beside the live bytes; `false` if the bar was asked for and is missed.
+/// the most blocks that the tree file took beside the live bytes; `false` if the bar was asked
+/// for and is missed.
 pub fn overwrite(args: &Parsed) -> Result<bool, Failure> {
     let options = Options::from_args(args)?;
     let dir = options.dir()?;
@@ -19,15 +24,19 @@ pub fn overwrite(args: &Parsed) -> Result<bool, Failure> {
     for batch in keys.chunks(options.batch) {
         engine.commit(batch, 0, 0)?;
     }
-    // Key, value, and what an event costs beside them.
+    // Key, value, and what an event costs beside them: what the quota counts.
     let live = options.keys * (24 + VALUE_LEN as u64 + quoin_storage::mvcc::EVENT_COST);
     let plain = options.keys * (24 + VALUE_LEN as u64);
     let mut random = Random::new(7);
     let mut worst: f64 = 0.0;
     let mut batch = Vec::with_capacity(options.batch);
-    println!("   puts     file MiB   file/live   file/(keys+values)");
+    println!("live bytes: {:.1} MiB", live as f64 / (1 << 20) as f64);
+    println!("    puts   puts/s  blocks MiB (most)  of live  of keys+values  all sizes in MiB");
+    let mut commits = 0;
     for round in 1..=options.rounds {
         let mut left = options.puts;
+        let mut most = 0;
+        let started = Instant::now();
         while left > 0 {
             batch.clear();
             let size = left.min(options.batch as u64);
@@ -39,15 +48,19 @@ pub fn overwrite(args: &Parsed) -> Result<bool, Failure> {
                 compact(&mut engine.meta, newest)?;
             }
             left -= size;
+            commits += 1;
+            if commits % LOOK == 0 || left == 0 {
+                most = most.max(engine.file_bytes()?);
+            }
         }
-        let file = engine.file_bytes()?;
-        let ratio = file as f64 / live as f64;
+        let rate = options.puts as f64 / started.elapsed().as_secs_f64();
+        let ratio = most as f64 / live as f64;
         println!(
-            "{:>8} {:>11} {ratio:>11.2} {:>12.2}   ({})",
+            "{:>8} {rate:>8.0} {:>18.1} {ratio:>8.2} {:>15.2}  {}",
             round as u64 * options.puts,
-            file >> 20,
-            file as f64 / plain as f64,
-            engine.pages()
+            most as f64 / (1 << 20) as f64,
+            most as f64 / plain as f64,
+            engine.pages()?
         );
         worst = worst.max(ratio);
     }

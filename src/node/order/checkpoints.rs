@@ -1,6 +1,7 @@
 //! When the tree is made durable.
 
 use super::CheckpointConfig;
+use super::store::Durable;
 
 /// Decides when a checkpoint is due.
 #[derive(Debug)]
@@ -33,11 +34,20 @@ impl Checkpoints {
     }
 
     /// Whether one should begin now, given that something has changed and none is under way.
-    pub fn due(&self, now_ns: u64, young_bytes: u64) -> bool {
+    pub fn due(&self, now_ns: u64, store: &impl Durable) -> bool {
+        let config = &self.config;
+        self.due_for(
+            now_ns,
+            store.young_bytes(),
+            store.checkpoint_bytes(config.young_bytes),
+        )
+    }
+
+    fn due_for(&self, now_ns: u64, young_bytes: u64, young_bytes_due: u64) -> bool {
         let config = &self.config;
         let reached = self.bytes >= config.log_bytes
             || self.entries >= config.entries
-            || young_bytes >= config.young_bytes
+            || young_bytes >= young_bytes_due
             || now_ns.saturating_sub(self.began_ns) >= config.interval_ns;
         reached && self.allowed(now_ns)
     }
@@ -65,9 +75,12 @@ impl Checkpoints {
         self.not_before_ns = now_ns.saturating_add(self.config.retry_ns);
     }
 
-    /// Whether applying should wait for the one that is under way.
-    pub fn pause(&self, young_bytes: u64) -> bool {
-        young_bytes >= self.config.young_bytes_pause
+    /// Whether applying should wait for the one that is under way: the sooner, the sooner the next
+    /// will be due.
+    pub fn pause(&self, store: &impl Durable) -> bool {
+        let config = &self.config;
+        let sooner = config.young_bytes - store.checkpoint_bytes(config.young_bytes);
+        store.checkpointing() && store.young_bytes() >= config.young_bytes_pause - 2 * sooner
     }
 }
 
@@ -90,17 +103,17 @@ mod tests {
     #[test]
     fn each_bound_makes_one_due() {
         let mut c = checkpoints();
-        assert!(!c.due(999, 1));
-        assert!(c.due(1000, 1));
+        assert!(!c.due_for(999, 1, 5000));
+        assert!(c.due_for(1000, 1, 5000));
         assert_eq!(c.due_at(), 1000);
-        assert!(c.due(0, 5000));
+        assert!(c.due_for(0, 5000, 5000));
         c.applied(1, 500);
-        assert!(c.due(0, 1));
+        assert!(c.due_for(0, 1, 5000));
         let mut c = checkpoints();
         c.applied(50, 1);
-        assert!(c.due(0, 1));
+        assert!(c.due_for(0, 1, 5000));
         c.begin(10);
-        assert!(!c.due(1009, 1) && c.due(1010, 1));
+        assert!(!c.due_for(1009, 1, 5000) && c.due_for(1010, 1, 5000));
     }
 
     #[test]
@@ -108,7 +121,7 @@ mod tests {
         let mut c = checkpoints();
         c.begin(0);
         c.failed(50);
-        assert!(!c.due(149, 9999));
-        assert!(c.due(150, 9999));
+        assert!(!c.due_for(149, 9999, 5000));
+        assert!(c.due_for(150, 9999, 5000));
     }
 }

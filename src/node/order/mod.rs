@@ -386,7 +386,7 @@ impl<S: Durable> Order<S> {
 
     fn apply(&mut self, now_ns: u64) -> Result<(), Fatal> {
         let store = self.applier.store();
-        let paused = store.checkpointing() && self.checkpoints.pause(store.young_bytes());
+        let paused = self.checkpoints.pause(store);
         if !paused && !self.handled.committed.is_empty() {
             let (replies, revision) = (&mut self.replies, self.applier.meta().revision);
             let flights = &mut self.flights;
@@ -544,7 +544,7 @@ impl<S: Durable> Order<S> {
             return Ok(());
         }
         let last = self.draining.is_some() && self.flights.is_empty();
-        if !last && !relief && !self.checkpoints.due(now_ns, store.young_bytes()) {
+        if !last && !relief && !self.checkpoints.due(now_ns, store) {
             return Ok(());
         }
         if !self.checkpoints.allowed(now_ns) {
@@ -610,7 +610,7 @@ impl<S: Durable> Order<S> {
 
     fn next(&self, now_ns: u64) -> Next {
         let store = self.applier.store();
-        let paused = store.checkpointing() && self.checkpoints.pause(store.young_bytes());
+        let paused = self.checkpoints.pause(store);
         let purging = self.applier.has_background();
         let mut at_ns = self.last_tick_ns + self.config.tick_ns;
         if store.changed() && !store.checkpointing() {

@@ -18,6 +18,8 @@ pub trait Durable: Store {
     fn full(&self) -> bool;
     /// Bytes of pages that exist in memory alone.
     fn young_bytes(&self) -> u64;
+    /// With how many of them a checkpoint should begin, at most `most`.
+    fn checkpoint_bytes(&self, most: u64) -> u64;
     /// What the oldest state to which a damaged file may fall back said of itself: what that one
     /// covers the log may forget, and no more.
     fn safe_user(&self) -> &[u8];
@@ -46,6 +48,10 @@ impl Durable for Writer {
 
     fn young_bytes(&self) -> u64 {
         Writer::young_bytes(self)
+    }
+
+    fn checkpoint_bytes(&self, most: u64) -> u64 {
+        Writer::checkpoint_bytes(self, most)
     }
 
     fn safe_user(&self) -> &[u8] {

@@ -99,7 +99,7 @@ impl Found {
 
 impl Writer {
     /// A page number for the open transaction.
-    fn take_page(&mut self) -> u64 {
+    pub(super) fn take_page(&mut self) -> u64 {
         if let Some(id) = self.work.reuse.pop() {
             return id;
         }
@@ -119,7 +119,7 @@ impl Writer {
     }
 
     /// The open transaction no longer reaches this page.
-    fn free_page(&mut self, id: u64, fresh: bool) {
+    pub(super) fn free_page(&mut self, id: u64, fresh: bool) {
         if fresh {
             self.owner.forget(id, 1);
             self.work.reuse.push(id);
@@ -297,6 +297,12 @@ impl Writer {
             let last = |step: &Step| step.slot + 1 == step.count;
             let append =
                 index == self.owner.change(step.id).count() && path.steps[..depth].iter().all(last);
+            if depth == leaf && depth > 0 && !append {
+                let parent = path.steps[depth - 1];
+                if self.spread_leaves(parent.id, parent.slot, index)? {
+                    return Ok(false);
+                }
+            }
             let (right, counted) = self.split(step.id, index, append)?;
             if depth == 0 {
                 self.grow_root(tree, step.id, right)?;
@@ -446,7 +452,12 @@ impl Writer {
             if page.count() == 0 {
                 self.free_page(step.id, true);
                 self.remove_child(parent.id, parent.slot);
-            } else if page.used() >= SPARSE || !self.merge(parent.id, parent.slot)? {
+                continue;
+            }
+            let (leaf, sparse) = (page.is_leaf(), page.used() < SPARSE);
+            let packed = leaf && self.pack_leaves(tree, parent.id, parent.slot)?;
+            let fewer = packed || sparse && self.merge(parent.id, parent.slot)?;
+            if !fewer {
                 return Ok(());
             }
         }

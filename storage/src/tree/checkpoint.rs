@@ -1,7 +1,7 @@
 //! Checkpoints: making one published state durable.
 //!
-//! Blocks for all pages are allocated first, so that a full disk changes nothing; then the pages
-//! are written in runs in the order of their numbers; then a sync; then one meta page and a sync,
+//! Free pages that are too many go back to the file system. Then blocks for all pages are
+//! allocated, so that a full disk changes nothing; then the pages are written in runs in the order of their numbers; then a sync; then one meta page and a sync,
 //! then the other and a sync.
 #![forbid(unsafe_code)]
 
@@ -137,14 +137,15 @@ impl CheckpointJob {
         file: &dyn PageFile,
         pace: &mut dyn FnMut(u64),
     ) -> Result<CheckpointDone, TreeError> {
+        // Free pages first: what they give back may be what the new ones need.
+        for run in &self.plan.punch {
+            file.punch(offset(run.start), offset(run.end - run.start))?;
+        }
         let durable = match self.write(file, pace) {
             Ok(()) => true,
             Err(TreeError::NoSpace) => false,
             Err(e) => return Err(e),
         };
-        for run in &self.plan.punch {
-            file.punch(offset(run.start), offset(run.end - run.start))?;
-        }
         if durable && !self.plan.spare.held {
             self.plan.spare.hold()?;
         }

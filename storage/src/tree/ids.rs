@@ -14,6 +14,48 @@ fn place(id: u64) -> (usize, u64) {
     ((id / 64) as usize, 1 << (id % 64))
 }
 
+/// The first id at or above `from` whose bit in the words is as `present` says.
+fn next(len: usize, word_at: impl Fn(usize) -> u64, from: u64, present: bool) -> Option<u64> {
+    let mut word = (from / 64) as usize;
+    let mut mask = u64::MAX << (from % 64);
+    while word < len {
+        let bits = word_at(word);
+        let bits = if present { bits } else { !bits } & mask;
+        if bits != 0 {
+            return Some(word as u64 * 64 + u64::from(bits.trailing_zeros()));
+        }
+        mask = u64::MAX;
+        word += 1;
+    }
+    (!present).then_some((len as u64 * 64).max(from))
+}
+
+/// The first run of consecutive ids in the words that begins at or above `from`.
+fn run_of(len: usize, word_at: impl Fn(usize) -> u64, from: u64) -> Option<Range<u64>> {
+    let start = next(len, &word_at, from, true)?;
+    let end = next(len, &word_at, start, false).expect("a run ends");
+    Some(start..end)
+}
+
+fn find(
+    within: Range<u64>,
+    pages: u64,
+    run_from: impl Fn(u64) -> Option<Range<u64>>,
+) -> Option<Range<u64>> {
+    let mut from = within.start;
+    loop {
+        let run = run_from(from)?;
+        let end = run.end.min(within.end);
+        if run.start >= within.end {
+            return None;
+        }
+        if end - run.start >= pages {
+            return Some(run.start..end);
+        }
+        from = run.end;
+    }
+}
+
 impl IdSet {
     pub(super) fn new() -> IdSet {
         IdSet::default()
@@ -65,30 +107,15 @@ impl IdSet {
         }
     }
 
-    /// The first id at or above `from` that is in the set (`present`) or not in it.
-    fn next(&self, from: u64, present: bool) -> Option<u64> {
-        let mut word = (from / 64) as usize;
-        let mut mask = u64::MAX << (from % 64);
-        while word < self.words.len() {
-            let bits = if present {
-                self.words[word]
-            } else {
-                !self.words[word]
-            } & mask;
-            if bits != 0 {
-                return Some(word as u64 * 64 + u64::from(bits.trailing_zeros()));
-            }
-            mask = u64::MAX;
-            word += 1;
-        }
-        (!present).then_some((self.words.len() as u64 * 64).max(from))
-    }
-
     /// The first run of consecutive ids that begins at or above `from`.
     pub(super) fn run_from(&self, from: u64) -> Option<Range<u64>> {
-        let start = self.next(from, true)?;
-        let end = self.next(start, false).expect("a run ends");
-        Some(start..end)
+        run_of(self.words.len(), |at| self.words[at], from)
+    }
+
+    /// As [`IdSet::run_from`], of the ids that are in `other`, too.
+    pub(super) fn common_run_from(&self, other: &IdSet, from: u64) -> Option<Range<u64>> {
+        let len = self.words.len().min(other.words.len());
+        run_of(len, |at| self.words[at] & other.words[at], from)
     }
 
     /// All runs, ascending.
@@ -103,18 +130,17 @@ impl IdSet {
 
     /// The first run of at least `pages` ids that lies in `within`.
     pub(super) fn find_run(&self, within: Range<u64>, pages: u64) -> Option<Range<u64>> {
-        let mut from = within.start;
-        loop {
-            let run = self.run_from(from)?;
-            let end = run.end.min(within.end);
-            if run.start >= within.end {
-                return None;
-            }
-            if end - run.start >= pages {
-                return Some(run.start..end);
-            }
-            from = run.end;
-        }
+        find(within, pages, |from| self.run_from(from))
+    }
+
+    /// As [`IdSet::find_run`], of the ids that are in `other`, too.
+    pub(super) fn find_common_run(
+        &self,
+        other: &IdSet,
+        within: Range<u64>,
+        pages: u64,
+    ) -> Option<Range<u64>> {
+        find(within, pages, |from| self.common_run_from(other, from))
     }
 
     /// The highest id.
@@ -173,6 +199,14 @@ impl IdSet {
         let theirs = other.words.iter().copied().chain(std::iter::repeat(0));
         let words = self.words.iter().zip(theirs);
         IdSet::from_words(words.map(|(mine, theirs)| mine & !theirs).collect())
+    }
+
+    /// How many ids are in `other`, too.
+    pub(super) fn common(&self, other: &IdSet) -> u64 {
+        let words = self.words.iter().zip(&other.words);
+        words
+            .map(|(mine, theirs)| u64::from((mine & theirs).count_ones()))
+            .sum()
     }
 
     fn from_words(words: Vec<u64>) -> IdSet {

@@ -16,6 +16,8 @@ pub mod model;
 
 mod ids;
 
+mod free;
+
 mod space;
 
 mod frames;
@@ -31,6 +33,8 @@ mod writer;
 mod txn;
 
 mod change;
+
+mod pack;
 
 mod checkpoint;
 

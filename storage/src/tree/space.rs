@@ -6,14 +6,20 @@
 //! Any other waits until both meta pages are of checkpoints that began after its death.
 #![forbid(unsafe_code)]
 
+use super::free::Free;
 use super::ids::IdSet;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Free runs of so many pages or more are used before the file grows as soon as the free pages are
-/// more than this part of the live ones: a checkpoint in short runs costs time, a file that is
-/// mostly free costs space.
+/// Free runs of so many pages or more are used before the file grows as soon as the free pages
+/// that have blocks are more than this part of the live ones: a checkpoint in short runs costs
+/// time, and what is taken in short runs is given back in short runs; blocks of free pages cost
+/// space.
 const SHORT_RUNS: [(u64, u64); 3] = [(16, 32), (4, 24), (1, 16)];
+
+/// Free pages, with blocks or without, are no more than so many times the live ones before short
+/// runs of them are used rather than the file is made longer.
+const HOLES: u64 = 4;
 
 /// Consecutive pages.
 pub(super) type Extent = (u64, u32);
@@ -36,9 +42,7 @@ pub(super) struct Space {
     extent_pages: u64,
     live: IdSet,
     young: IdSet,
-    free: IdSet,
-    /// Pages whose blocks exist in the file.
-    backed: IdSet,
+    free: Free,
     /// Free pages from which single ones are taken next; not in `free`.
     extent: Range<u64>,
     /// Free pages that died young; used first, so that the generation stays compact. Not in `free`.
@@ -47,6 +51,10 @@ pub(super) struct Space {
     cursor: u64,
     /// Since pages were last freed, a whole round has found no free run of so many or more.
     no_run_of: u64,
+    /// The same of free pages with blocks.
+    no_idle_run_of: u64,
+    /// The same of long runs most of whose pages have blocks.
+    no_mostly_idle: bool,
     /// Young deaths: (the version that no longer reaches it, pages).
     pending_young: VecDeque<(u64, Extent)>,
     pending_durable: VecDeque<Pending>,
@@ -70,13 +78,12 @@ impl Space {
     ) -> Space {
         let mut used = live.clone();
         used.union(older);
-        let free = used.complement(end);
+        let free = Free::new(used.complement(end), used);
         let waiting: Vec<Range<u64>> = older.minus(&live).runs().collect();
         let mut space = Space {
             end,
             limit,
             extent_pages: extent_pages.max(4),
-            backed: used,
             live,
             young: IdSet::new(),
             free,
@@ -84,6 +91,8 @@ impl Space {
             recycled: Vec::new(),
             cursor: 2,
             no_run_of: u64::MAX,
+            no_idle_run_of: u64::MAX,
+            no_mostly_idle: false,
             pending_young: VecDeque::new(),
             pending_durable: VecDeque::new(),
             pending: 0,
@@ -142,19 +151,29 @@ impl Space {
     }
 
     fn next_extent(&mut self) -> Option<Range<u64>> {
-        if let Some(run) = self.find_free(self.extent_pages / 4) {
+        let long = self.extent_pages / 4;
+        if let Some(run) = self.find_mostly_idle(long) {
             return Some(self.take_run(run, self.extent_pages));
         }
         // Many free pages in short runs: better shorter runs than a file that grows. How short
         // depends on how many there are.
-        let free = self.free.len().saturating_sub(self.extent_pages);
-        let full = self.end >= self.limit;
+        let idle = self.free.idle().saturating_sub(self.extent_pages);
         for (least, share) in SHORT_RUNS {
-            if (full || free > self.live.len() / share)
-                && let Some(run) = self.find_free(least)
+            if idle > self.live.len() / share
+                && let Some(run) = self.find_idle(least)
             {
                 return Some(self.take_run(run, self.extent_pages));
             }
+        }
+        if let Some(run) = self.find_free(long) {
+            return Some(self.take_run(run, self.extent_pages));
+        }
+        // Short holes are filled before numbers run out.
+        let many = self.free.len() > HOLES * self.live.len() + 2 * self.extent_pages;
+        if (many || self.end >= self.limit)
+            && let Some(run) = self.find_free(1)
+        {
+            return Some(self.take_run(run, self.extent_pages));
         }
         self.grow(1).map(|run| run.start..run.end)
     }
@@ -164,16 +183,54 @@ impl Space {
         if self.free.len() < pages || pages >= self.no_run_of {
             return None;
         }
-        let cursor = self.cursor;
-        let run = self
-            .free
-            .find_run(cursor..u64::MAX, pages)
-            .or_else(|| self.free.find_run(0..cursor + pages, pages));
-        match &run {
-            Some(run) => self.cursor = run.end,
-            None => self.no_run_of = pages,
+        let run = self.search(pages, Free::find_run);
+        if run.is_none() {
+            self.no_run_of = pages;
         }
         run
+    }
+
+    /// A free run of at least `pages` most of whose pages have blocks.
+    fn find_mostly_idle(&mut self, pages: u64) -> Option<Range<u64>> {
+        if self.free.idle() < pages / 2 || self.no_mostly_idle {
+            return None;
+        }
+        let run = self.search(pages, Free::find_mostly_idle);
+        self.no_mostly_idle = run.is_none();
+        run
+    }
+
+    /// As `find_free`, of pages with blocks.
+    fn find_idle(&mut self, pages: u64) -> Option<Range<u64>> {
+        if self.free.idle() < pages || pages >= self.no_idle_run_of {
+            return None;
+        }
+        let run = self.search(pages, Free::find_idle);
+        if run.is_none() {
+            self.no_idle_run_of = pages;
+        }
+        run
+    }
+
+    fn search(
+        &mut self,
+        pages: u64,
+        find: impl Fn(&Free, Range<u64>, u64) -> Option<Range<u64>>,
+    ) -> Option<Range<u64>> {
+        let cursor = self.cursor;
+        let run = find(&self.free, cursor..u64::MAX, pages)
+            .or_else(|| find(&self.free, 0..cursor + pages, pages));
+        if let Some(run) = &run {
+            self.cursor = run.end;
+        }
+        run
+    }
+
+    /// Pages have become free: there may be longer runs than before.
+    fn freed(&mut self) {
+        self.no_run_of = u64::MAX;
+        self.no_idle_run_of = u64::MAX;
+        self.no_mostly_idle = false;
     }
 
     fn take_run(&mut self, run: Range<u64>, most: u64) -> Range<u64> {
@@ -212,7 +269,7 @@ impl Space {
             } else {
                 let more = self.grow(pages)?;
                 self.free.insert_run(rest);
-                self.no_run_of = u64::MAX;
+                self.freed();
                 self.extent = more;
             }
         }
@@ -227,7 +284,7 @@ impl Space {
             self.recycled.push(id);
         } else {
             self.free.insert_run(id..id + u64::from(pages));
-            self.no_run_of = u64::MAX;
+            self.freed();
         }
     }
 
@@ -322,7 +379,7 @@ impl Space {
             self.pending -= u64::from(pages);
             self.free.insert_run(id..id + u64::from(pages));
         }
-        self.no_run_of = u64::MAX;
+        self.freed();
         first.ids
     }
 
@@ -330,9 +387,9 @@ impl Space {
     /// the checkpoints after it.
     pub(super) fn take_young(&mut self) -> IdSet {
         for id in std::mem::take(&mut self.recycled) {
-            self.free.insert(id);
+            self.free.insert_run(id..id + 1);
         }
-        self.no_run_of = u64::MAX;
+        self.freed();
         std::mem::take(&mut self.young)
     }
 
@@ -353,7 +410,7 @@ impl Space {
         let mut missing = IdSet::new();
         for run in pages.runs() {
             for id in run {
-                if !self.backed.contains(id) {
+                if !self.free.is_backed(id) {
                     missing.insert(id);
                 }
             }
@@ -363,23 +420,26 @@ impl Space {
 
     /// The pages have blocks.
     pub(super) fn set_backed(&mut self, pages: &IdSet) {
-        self.backed.union(pages);
+        self.free.set_backed(pages);
     }
 
-    /// Sets free runs of at least `least` pages with blocks aside, to be punched: no more than
-    /// `most` of them, the last of the file first, until they have `surplus` pages.
-    pub(super) fn start_punch(&mut self, least: u64, most: usize, surplus: u64) -> Vec<Range<u64>> {
-        let is_backed = |run: &Range<u64>| run.clone().any(|id| self.backed.contains(id));
-        let long = self.free.runs().filter(|run| run.end - run.start >= least);
-        let mut runs: Vec<Range<u64>> = long.filter(is_backed).collect();
-        let mut pages = 0;
-        runs.reverse();
+    /// Sets runs of free pages with blocks aside, to be punched: no more than `most`, the longest
+    /// first, and no more than it takes to leave `kept` free pages blocks.
+    pub(super) fn start_punch(&mut self, most: usize, kept: u64) -> Vec<Range<u64>> {
+        let surplus = self.free.idle().saturating_sub(kept);
+        if surplus == 0 {
+            return Vec::new();
+        }
+        let mut runs: Vec<(u64, Range<u64>)> = self.free.idle_stretches(0).collect();
+        runs.sort_by_key(|(idle, run)| std::cmp::Reverse((*idle, run.start)));
         runs.truncate(most);
-        runs.retain(|run| {
+        let mut pages = 0;
+        runs.retain(|(idle, _)| {
             let wanted = pages < surplus;
-            pages += run.end - run.start;
+            pages += idle;
             wanted
         });
+        let runs: Vec<Range<u64>> = runs.into_iter().map(|(_, run)| run).collect();
         for run in &runs {
             self.free.remove_run(run.clone());
         }
@@ -387,16 +447,21 @@ impl Space {
         runs
     }
 
+    /// Pages in use or waiting that have blocks.
+    pub(super) fn busy_blocks(&self) -> u64 {
+        self.free.busy()
+    }
+
     /// The punching is over; whether or not it worked, nothing is known of the blocks.
     pub(super) fn end_punch(&mut self) {
         for run in std::mem::take(&mut self.punching) {
-            self.backed.remove_run(run.clone());
+            self.free.set_unbacked(run.clone());
             self.free.insert_run(run);
         }
-        self.no_run_of = u64::MAX;
+        self.freed();
     }
 
-    /// Free pages with blocks.
+    /// Free pages.
     pub(super) fn free_pages(&self) -> u64 {
         self.free.len()
     }

@@ -3,6 +3,7 @@
 
 use super::api::{Interval, TreeError, TreeId, TreeRead, TreeWrite};
 use super::change::{Found, Path};
+use super::pack::PackBuffers;
 use super::read;
 use super::space::Extent;
 use super::writer::Writer;
@@ -34,6 +35,7 @@ pub(super) struct Work {
     /// For each tree, where its last look-up ended.
     pub(super) found: [Found; 3],
     pub(super) separator: Vec<u8>,
+    pub(super) pack: PackBuffers,
     /// Bytes of frames after the last time that pages were spilled.
     pub(super) spill_floor: u64,
     /// Index in `taken` up to which pages were spilled.

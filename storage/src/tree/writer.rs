@@ -13,13 +13,14 @@ use crate::disk::PageFile;
 use crate::page::{DIRTY, Meta, PAGE, Root, Run, USER_MAX, as_bytes};
 use std::sync::Arc;
 
-/// Free runs of at least this many pages go back to the file system.
-const PUNCH_PAGES: u64 = 8;
-/// No more than so many of them at a checkpoint: each is a change of the file system's own.
+/// No more than so many free runs go back to the file system at a checkpoint: each is a change of
+/// the file system's own.
 const PUNCHES: usize = 512;
-/// Free pages that are kept beside a part of the live ones, so that checkpoints need not allocate
-/// what the one before has given back.
+/// Free pages whose blocks are kept beside a part of the live ones, so that checkpoints need not
+/// allocate what the one before has given back.
 const KEPT_FREE: u64 = 256;
+/// So many are kept in any case.
+const KEPT_FREE_MIN: u64 = 32;
 
 /// What the two meta pages in the file say.
 pub(super) struct Durable {
@@ -145,6 +146,19 @@ impl Writer {
     /// [`TreeOptions::young_bytes_max`], and waits for it there.
     pub fn young_bytes(&self) -> u64 {
         self.owner.bytes()
+    }
+
+    /// Bytes of pages in memory at which a checkpoint should begin, at most `most`.
+    ///
+    /// While it is written, the file holds what has changed twice. A tree that is larger than
+    /// `most`, but not by much, would be rewritten nearly as a whole between two checkpoints, page
+    /// by page in between those that stay: it is written more often.
+    pub fn checkpoint_bytes(&self, most: u64) -> u64 {
+        let live = self.space.live_pages() * PAGE as u64;
+        match live <= most {
+            true => most,
+            false => (live / 20 * 9).clamp(most / 2, most),
+        }
     }
 
     /// Whether anything was committed since the last checkpoint began.
@@ -285,9 +299,11 @@ impl Writer {
             bitmap,
             user: self.user.clone(),
         };
+        let allocate = self.space.unbacked(&all);
+        let more = allocate.iter().map(|run| run.end - run.start).sum();
         let plan = Plan {
-            allocate: self.space.unbacked(&all),
-            punch: self.runs_to_punch(),
+            punch: self.runs_to_punch(more),
+            allocate,
             meta,
             first_slot: self.durable.next_slot,
             bitmap: bytes,
@@ -325,10 +341,14 @@ impl Writer {
         (run, bytes)
     }
 
-    fn runs_to_punch(&mut self) -> Vec<std::ops::Range<u64>> {
-        let kept = self.space.live_pages() / 8 + KEPT_FREE;
-        let surplus = self.space.free_pages().saturating_sub(kept);
-        self.space.start_punch(PUNCH_PAGES, PUNCHES, surplus)
+    /// The free runs that go back to the file system before `more` pages get blocks. A tree that
+    /// is rewritten as a whole between two checkpoints takes its space twice; there is no third.
+    fn runs_to_punch(&mut self, more: u64) -> Vec<std::ops::Range<u64>> {
+        let live = self.space.live_pages();
+        let used = self.space.busy_blocks() + more;
+        let spare = (live / 4 * 7).saturating_sub(used).max(KEPT_FREE_MIN);
+        let kept = spare.min(live / 8 + KEPT_FREE);
+        self.space.start_punch(PUNCHES, kept)
     }
 
     /// Takes note of a finished checkpoint; says whether it is durable. It is not if the disk was
