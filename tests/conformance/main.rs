@@ -13,8 +13,6 @@ mod clients;
 
 mod crate_client;
 
-mod crate_kills;
-
 mod differential;
 mod elections;
 
