@@ -1,7 +1,10 @@
-//! The entry point for fuzzing: whatever the bytes, decoding ends and stays within its bounds.
+//! The entry points for fuzzing: whatever the bytes, decoding ends and stays within its bounds.
 #![forbid(unsafe_code)]
 
-use super::{Method, decode, member, message, watch};
+use super::frames::Frames;
+use super::json::{Splitter, schema::PATHS, to_message};
+use super::pb::Fields;
+use super::{Method, decode, http, member, message, watch};
 use crate::api::{Request, RequestOp, TxnRequest, WatchRequest};
 
 /// Takes `bytes` for what comes on a stream, and what stands behind a byte that chooses the call
@@ -32,6 +35,87 @@ pub fn fuzz_message(bytes: &[u8]) {
         Request::Txn(txn) => assert!(ops(txn) * 2 <= body.len()),
         _ => {}
     }
+}
+
+/// Takes `bytes` for the body of a call through the JSON gateway, behind a byte that chooses the
+/// call and one that says in what pieces it comes.
+///
+/// # Panics
+/// If what is made of a text is no message, or the pieces of a body make a difference.
+pub fn fuzz_json(bytes: &[u8]) {
+    let [choice, size, body @ ..] = bytes else {
+        return;
+    };
+    let path = &PATHS[usize::from(*choice) % PATHS.len()];
+    let (_, method, fields, _) = path;
+    let whole = split(body, body.len().max(1));
+    assert_eq!(split(body, usize::from(*size).max(1)), whole);
+    for text in whole.iter().map(Vec::as_slice).chain([body]) {
+        let Ok(message) = to_message(fields, text) else {
+            continue;
+        };
+        let mut read = Fields::of(&message);
+        while read.field().expect("what is written can be read").is_some() {}
+        let _ = decode(*method, &message);
+    }
+    // As if it were the answer, whose fields are read the other way.
+    let _ = http::answer(path, body);
+}
+
+fn split(body: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let mut splitter = Splitter::default();
+    let mut messages = Vec::new();
+    for piece in body.chunks(size) {
+        splitter.push(piece);
+        while let Some(message) = splitter.next_message() {
+            messages.push(message);
+        }
+    }
+    messages.push(splitter.take_rest());
+    let kept: usize = messages.iter().map(Vec::len).sum();
+    assert!(kept <= body.len());
+    messages
+}
+
+/// Takes `bytes` for what comes on a connection of HTTP/2, behind a byte that says in what pieces.
+///
+/// # Panics
+/// If something is lost or grows, if the pieces make a difference, or if what was mended is not
+/// well.
+pub fn fuzz_frames(bytes: &[u8]) {
+    let Some((size, stream)) = bytes.split_first() else {
+        return;
+    };
+    let whole = pass(stream, stream.len().max(1));
+    assert_eq!(whole.len(), stream.len());
+    assert_eq!(pass(stream, usize::from(*size).max(1)), whole);
+    assert_eq!(pass(&whole, usize::from(*size).max(1)), whole);
+}
+
+/// What goes by of a stream that comes in pieces; what must be whole and is not comes at the end.
+fn pass(stream: &[u8], size: usize) -> Vec<u8> {
+    let mut frames = Frames::default();
+    let (mut out, mut held) = (Vec::new(), Vec::new());
+    for piece in stream.chunks(size) {
+        held.extend_from_slice(piece);
+        loop {
+            // A turn.
+            let mut allowed = 3;
+            let count = frames.pass(&mut held, &mut allowed);
+            assert!(count <= held.len());
+            out.extend(held.drain(..count));
+            if allowed > 0 {
+                break;
+            }
+        }
+        assert!(
+            held.len() <= (16 << 10) + 9,
+            "{} bytes are held",
+            held.len()
+        );
+    }
+    out.extend(held);
+    out
 }
 
 fn inside(body: &[u8], parts: &[&[u8]]) {

@@ -3,6 +3,7 @@
 
 use super::start;
 use crate::server::Server;
+use sha2::Digest as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,36 @@ pub fn program(name: &str, test: &str) -> Option<PathBuf> {
         eprintln!("{test} skipped: build/bin/{name} is not there (tools/test builds it if it can)");
         return None;
     }
+    if name == "conformance" {
+        assert_current();
+    }
     Some(path)
+}
+
+/// Fails by name if the program over etcd's client was built from other sources than these: it
+/// would be asked for what it does not know.
+fn assert_current() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = here.join("tests/conformance/go");
+    let listed = std::fs::read_dir(&sources).expect("the sources are there");
+    let names = listed.map(|entry| entry.expect("a file").file_name());
+    let mut programs: Vec<_> = names
+        .filter(|name| name.to_string_lossy().ends_with(".go"))
+        .collect();
+    programs.sort();
+    let all = ["go.mod".into(), "go.sum".into()]
+        .into_iter()
+        .chain(programs);
+    let text = all.flat_map(|name| std::fs::read(sources.join(name)).expect("a source"));
+    let hash = sha2::Sha256::digest(text.collect::<Vec<u8>>());
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let stamp = here.join("build/peers/conformance/built");
+    let stamp = std::fs::read_to_string(stamp).unwrap_or_default();
+    assert!(
+        stamp.starts_with(&hash),
+        "build/bin/conformance is outdated: its sources have changed since it was built; \
+         tools/test builds it anew, or: . tools/lib/need.sh && go_client"
+    );
 }
 
 /// An address that was free a moment ago.
@@ -273,9 +303,27 @@ fn the_packages_of_etcds_client_work() {
     let said = ask(&conformance, server.address, &["packages"]);
     assert_eq!(
         said.lines().filter(|line| line.starts_with("ok ")).count(),
-        14,
+        15,
         "{said}"
     );
+}
+
+#[test]
+fn what_kube_apiserver_does_with_its_storage_works() {
+    let Some(conformance) = program("conformance", "what kube-apiserver does") else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    // As kubeadm starts it.
+    let flags = [
+        "--watch-progress-notify-interval=5s",
+        "--snapshot-count=10000",
+    ];
+    let server = Server::start_with(&dir.path().join("data"), &flags);
+    let said = ask(&conformance, server.address, &["apiserver"]);
+    println!("{said}");
+    let steps = said.lines().filter(|line| line.starts_with("ok ")).count();
+    assert_eq!(steps, 5, "{said}");
 }
 
 fn etcdctl(program: &Path) {

@@ -13,6 +13,8 @@ mod clients;
 
 mod crate_client;
 
+mod crate_kills;
+
 mod differential;
 mod elections;
 

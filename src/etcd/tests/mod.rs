@@ -272,6 +272,77 @@ proptest! {
     }
 }
 
+/// Texts that look like bodies, broken in a place.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop::sample::select(vec![
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\\",
+        " ",
+        "null",
+        "true",
+        "1",
+        "-9e99",
+        "\"7\"",
+        "\"key\"",
+        "\"Zm9v\"",
+        "\"range_end\"",
+        "\"compare\"",
+        "\"success\"",
+        "\"requestPut\"",
+        "\"create_request\"",
+        "\"startRevision\"",
+        "\"filters\"",
+        "\"NOPUT\"",
+        "\"sort_order\"",
+        "{\"key\":\"Zm9v\"}",
+        "\u{e9}",
+        "\u{0}",
+    ]);
+    prop::collection::vec(part, 0..40).prop_map(|parts| parts.concat().into_bytes())
+}
+
+/// Frames that look like a client's, broken in a place.
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    let block = prop::sample::select(vec![
+        &b"\x83\x86\x41\x08http://x"[..],
+        b"\x41\x84\x9d\x29\xae\x30",
+        b"\x40\x01a\x01b\x41\x01/",
+        b"\x3f\xe1\x1f\x01\x02::\x11\x00",
+        b"\x05\x41\x02//\0\0\0\0\0",
+        b"",
+    ]);
+    let frame = (0u8..10, any::<u8>(), block).prop_map(|(kind, flags, payload)| {
+        let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1];
+        frame.extend_from_slice(payload);
+        frame
+    });
+    prop::collection::vec(frame, 0..12).prop_map(|frames| {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        [preface, frames.concat()].concat()
+    })
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bodies_and_frames_never_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..200), body in body(), mut stream in stream(),
+        choice in any::<u8>(), size in any::<u8>(), at in any::<prop::sample::Index>(), flip in any::<u8>(),
+    ) {
+        fuzz::fuzz_json(&bytes);
+        fuzz::fuzz_json(&[&[choice, size][..], &body].concat());
+        fuzz::fuzz_frames(&bytes);
+        let at = at.index(stream.len());
+        stream[at] ^= flip;
+        fuzz::fuzz_frames(&[&[size][..], &stream].concat());
+    }
+}
+
 fn put_of_key(key: &[u8]) -> pb::PutRequest {
     pb::PutRequest {
         key: key.to_vec(),

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand"
 	"os"
 	"slices"
@@ -62,6 +63,8 @@ type alike struct {
 	watches   int
 	barriers  int64
 	alarms    int
+	// Revisions that were compacted since both were started.
+	compacted map[int64]bool
 }
 
 func newSide(name, endpoint string) *side {
@@ -235,11 +238,14 @@ func (a *alike) compacts() {
 	// Watches that etcd has not brought up to date would be overtaken, there alone.
 	a.caughtUp()
 	q := &pb.CompactionRequest{Revision: a.revision - int64(a.Intn(60)) + 3, Physical: a.chance(4)}
-	both(a, "compact "+describe(q), func(ctx context.Context, s *side) (*pb.CompactionResponse, error) {
+	_, ok := both(a, "compact "+describe(q), func(ctx context.Context, s *side) (*pb.CompactionResponse, error) {
 		answer, err := s.kv.Compact(ctx, q)
 		plain(answer.GetHeader())
 		return answer, err
 	})
+	if ok {
+		a.compacted[q.Revision] = true
+	}
 }
 
 func (a *alike) leases() {
@@ -368,8 +374,10 @@ func (a *alike) step() {
 	switch n := a.Intn(200); {
 	case n < 60:
 		a.puts()
-	case n < 90:
+	case n < 86:
 		a.ranges()
+	case n < 90:
+		a.streams()
 	case n < 105:
 		a.deletes()
 	case n < 150:
@@ -380,8 +388,10 @@ func (a *alike) step() {
 		a.watchSomething()
 	case n < 190:
 		a.compacts()
-	case n < 194:
+	case n < 193:
 		a.member()
+	case n < 194:
+		a.hashes()
 	case n < 196:
 		a.alarm()
 	case n < 197 && a.chance(4):
@@ -407,7 +417,7 @@ func (a *alike) run(count int) {
 }
 
 func beAlike(endpoint, other string, seed int64) {
-	a := &alike{random: &random{Rand: rand.New(rand.NewSource(seed)), revision: 1},
+	a := &alike{random: &random{Rand: rand.New(rand.NewSource(seed)), revision: 1}, compacted: map[int64]bool{},
 		sides: [2]*side{newSide("etcd", endpoint), newSide("quoin", other)}}
 	a.listen()
 	lines := bufio.NewScanner(os.Stdin)
@@ -443,4 +453,74 @@ func (a *alike) again() {
 	}
 	a.listen()
 	fmt.Println("back")
+}
+
+// hashes compares the hash of all history up to a revision.
+func (a *alike) hashes() {
+	revision := a.revision - int64(a.Intn(4))
+	if a.chance(3) {
+		revision = 0
+	}
+	at := revision
+	if at == 0 {
+		at = a.revision
+	}
+	// etcd keeps the hashes that it made while it compacted, and quoin makes them anew, of what is
+	// left: docs/compatibility.md.
+	if a.compacted[at] {
+		return
+	}
+	both(a, fmt.Sprint("hash at ", revision), func(ctx context.Context, s *side) (*pb.HashKVResponse, error) {
+		answer, err := s.maintenance.HashKV(ctx, &pb.HashKVRequest{Revision: revision})
+		plain(answer.GetHeader())
+		return answer, err
+	})
+}
+
+// streams asks for a range as a stream. Where it is cut is left open; taken together it is the
+// answer to the range, and the last piece alone says how many there are.
+func (a *alike) streams() {
+	q := a.rangeRequest()
+	if a.chance(2) {
+		q = &pb.RangeRequest{Key: b("k"), RangeEnd: b("l"), Limit: int64(a.Intn(3) * 40), KeysOnly: a.chance(4)}
+	}
+	q.Serializable = false
+	if q.SortOrder == pb.RangeRequest_NONE && a.chance(20) {
+		// Refused, or taken for the order of the keys.
+		q.SortOrder = pb.RangeRequest_DESCEND
+	}
+	if q.Revision < 0 {
+		// Each piece at the newest revision of its time, in etcd: docs/compatibility.md.
+		q.Revision = 0
+	}
+	answer, ok := both(a, "stream "+describe(q), func(ctx context.Context, s *side) (*pb.RangeResponse, error) {
+		stream, err := s.kv.RangeStream(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		whole := &pb.RangeResponse{}
+		for {
+			piece, err := stream.Recv()
+			if err == io.EOF {
+				plain(whole.Header)
+				normal(q, whole)
+				return whole, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			part := piece.RangeResponse
+			if whole.Header != nil {
+				return nil, fmt.Errorf("%s told more behind its last piece", s.name)
+			}
+			if part.Header == nil && (part.Count != 0 || part.More) {
+				return nil, fmt.Errorf("%s told a count before its last piece", s.name)
+			}
+			whole.Kvs = append(whole.Kvs, part.Kvs...)
+			whole.Header, whole.Count, whole.More = part.Header, part.Count, part.More
+		}
+	})
+	if ok {
+		a.saw(answer.Header)
+	}
 }

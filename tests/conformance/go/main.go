@@ -5,6 +5,7 @@
 //	conformance ENDPOINT script          the fixed list of calls
 //	conformance ETCD alike QUOIN SEED    random calls, sent alike to both
 //	conformance ENDPOINT packages        the packages of etcd's client, each in use
+//	conformance ENDPOINT apiserver       what kube-apiserver does with its storage
 //	conformance ENDPOINT survive SEED    writes, and keeps a journal, while the server is killed
 package main
 
@@ -33,7 +34,7 @@ func number(text string) int {
 
 func main() {
 	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, "usage: conformance ENDPOINT script | alike QUOIN SEED | packages | survive SEED")
+		fmt.Fprintln(os.Stderr, "usage: conformance ENDPOINT script | alike QUOIN SEED | packages | apiserver | survive SEED")
 		os.Exit(2)
 	}
 	if os.Args[2] == "alike" {
@@ -63,5 +64,7 @@ func main() {
 		a.member()
 	case "packages":
 		packages(client)
+	case "apiserver":
+		apiserver(client)
 	}
 }

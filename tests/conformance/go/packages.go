@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ import (
 	"go.etcd.io/etcd/client/v3/naming/endpoints"
 	"go.etcd.io/etcd/client/v3/naming/resolver"
 	"go.etcd.io/etcd/client/v3/ordering"
+	"go.etcd.io/etcd/client/v3/snapshot"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -319,6 +322,17 @@ func (u *user) mirroring() {
 	same("update", string(u.event(updates).Kv.Value), "w")
 }
 
+// snapshots saves a backup as etcdctl does; what is in it tests/conformance/snapshots.rs looks at.
+func (u *user) snapshots() {
+	place := filepath.Join(must(os.MkdirTemp("", "snapshot")), "backup")
+	defer os.RemoveAll(filepath.Dir(place))
+	version := must(snapshot.SaveWithVersion(u.ctx, zap.NewNop(), clientv3.Config{Endpoints: u.client.Endpoints(), DialTimeout: 10 * time.Second}, place))
+	same("storage", version[:3], "3.7")
+	if size := must(os.Stat(place)).Size(); size < 4096 {
+		fault("a backup of %d bytes", size)
+	}
+}
+
 func (u *user) naming() {
 	manager := must(endpoints.NewManager(u.client, "service"))
 	updates := must(manager.NewWatchChannel(u.ctx))
@@ -424,6 +438,7 @@ func packages(client *clientv3.Client) {
 	step("naming", u.naming)
 	step("recipes", u.recipes)
 	step("kubernetes", u.kubernetes)
+	step("snapshot", u.snapshots)
 }
 
 // words prints what is given, with space between.
