@@ -14,7 +14,7 @@ use crate::keys::{Distribution, shortest_key};
 pub enum Target {
     /// quoin, over its native protocol.
     Quoin,
-    /// etcd, over gRPC.
+    /// etcd, or quoin, over gRPC.
     Etcd,
     /// Redis, over RESP.
     Redis,
@@ -174,7 +174,7 @@ pub const FLAGS: &[Flag] = &[
     flag(
         "target",
         "NAME",
-        "server to load: quoin, etcd or redis [quoin]",
+        "protocol: quoin (its own), etcd (gRPC, which quoin speaks, too) or redis [quoin]",
     ),
     flag(
         "endpoints",

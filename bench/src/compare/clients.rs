@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::Span;
+use super::grpc::{self, Call};
 use super::servers::load;
 use crate::options::{Leases, Options, Stop, Target, Workload, fresh_lease_id};
 use crate::report::Outcome;
@@ -157,7 +158,7 @@ pub fn etcd_benchmark(
         }
         "lease-keepalive" => {}
         _ => {
-            command.arg(format!("{:024}", 4711)).arg("--consistency=l");
+            command.arg(grpc::KEY).arg("--consistency=l");
         }
     }
     command.args([
@@ -189,69 +190,92 @@ pub fn etcd_benchmark(
     })
 }
 
-/// Runs h2load, which knows nothing of gRPC but sends one prepared put again and again.
+/// Runs h2load, which knows nothing of gRPC but sends one prepared message again and again.
 pub fn h2load(
     program: &Path,
     address: std::net::SocketAddr,
+    call: Call,
     (connections, streams): (usize, usize),
     span: Duration,
     folder: &Path,
 ) -> Result<Found, String> {
-    let body = folder.join("put.grpc");
-    fs::write(&body, grpc_put()).map_err(|error| format!("{}: {error}", body.display()))?;
+    let body = folder.join("h2load.grpc");
+    fs::write(&body, call.message()).map_err(|error| format!("{}: {error}", body.display()))?;
+    let seconds = span.as_secs().max(1).to_string();
+    let mut command = h2load_command(program, &body);
+    command.args(["-c", &connections.to_string(), "-m", &streams.to_string()]);
+    command.args(["-D", &seconds]);
+    command.arg(format!("http://{address}{}", call.path()));
+    let told = run_h2load(program, &mut command)?;
+    told.check(call.least_answer())?;
+    Ok(told.found)
+}
+
+/// h2load with the headers of gRPC and that body.
+pub fn h2load_command(program: &Path, body: &Path) -> Command {
     let mut command = Command::new(program);
-    command.args([
-        "-c",
-        &connections.to_string(),
-        "-m",
-        &streams.to_string(),
-        "-t",
-        "1",
-    ]);
-    command.args(["-D", &span.as_secs().max(1).to_string()]);
+    command.args(["-t", "1", "-H", "content-type: application/grpc"]);
+    command.args(["-H", "te: trailers"]).arg("-d").arg(body);
     command
-        .arg("-d")
-        .arg(&body)
-        .args(["-H", "content-type: application/grpc"]);
-    command.args(["-H", "te: trailers"]);
-    command.arg(format!("http://{address}/etcdserverpb.KV/Put"));
-    let text = output(&mut command)?;
+}
+
+/// What h2load tells.
+#[derive(Debug, Clone, PartialEq)]
+pub struct H2load {
+    /// Requests and their rate.
+    pub found: Found,
+    /// Bytes of all answers, without headers.
+    pub bytes: u64,
+}
+
+impl H2load {
+    /// h2load takes an answer of headers alone, as a refused call has, for a good one: each must
+    /// have so many bytes.
+    pub fn check(&self, each: u64) -> Result<(), String> {
+        match self.bytes >= each * self.found.requests {
+            true => Ok(()),
+            false => Err(format!(
+                "{} answers had {} bytes: not all calls were served",
+                self.found.requests, self.bytes
+            )),
+        }
+    }
+}
+
+/// Runs a prepared h2load.
+pub fn run_h2load(program: &Path, command: &mut Command) -> Result<H2load, String> {
+    let text = output(command)?;
     parse_h2load(&text).ok_or_else(|| nonsense(program, &text))
 }
 
-fn parse_h2load(text: &str) -> Option<Found> {
-    let line = text.lines().find(|line| line.starts_with("finished in "))?;
-    let rate = line
+fn parse_h2load(text: &str) -> Option<H2load> {
+    let line = |start: &str| text.lines().find(|line| line.starts_with(start));
+    let rate = line("finished in ")?
         .split(", ")
         .find_map(|part| part.strip_suffix(" req/s"))?
         .trim()
         .parse()
         .ok()?;
-    let line = text.lines().find(|line| line.starts_with("requests: "))?;
+    let requests = line("requests: ")?;
     let count = |what: &str| {
-        line.split(", ").find_map(|part| {
+        requests.split(", ").find_map(|part| {
             let (number, word) = part.trim_start_matches("requests: ").split_once(' ')?;
             (word.trim() == what).then(|| number.parse::<u64>().ok())?
         })
     };
+    let data = line("traffic: ")?
+        .split(", ")
+        .find(|part| part.ends_with(" data"))?;
+    let bytes = data.split_once('(')?.1.split_once(')')?.0.parse().ok()?;
     let good = count("succeeded").filter(|good| *good > 0)?;
-    (count("failed") == Some(0) && count("errored") == Some(0)).then_some(Found {
-        rate,
-        p99_us: None,
-        requests: good,
+    (count("failed") == Some(0) && count("errored") == Some(0)).then_some(H2load {
+        found: Found {
+            rate,
+            p99_us: None,
+            requests: good,
+        },
+        bytes,
     })
-}
-
-/// A put of a 24-byte key and a 256-byte value as gRPC sends it.
-fn grpc_put() -> Vec<u8> {
-    let mut message = vec![0x0A, 24];
-    message.extend_from_slice(format!("{:024}", 4711).as_bytes());
-    message.extend_from_slice(&[0x12, 0x80, 0x02]);
-    message.extend((0..256).map(|at| (at * 7) as u8));
-    let mut frame = vec![0];
-    frame.extend_from_slice(&(message.len() as u32).to_be_bytes());
-    frame.extend_from_slice(&message);
-    frame
 }
 
 /// Runs redis-benchmark with the same keys, values, connections and pipeline as ours.
@@ -337,9 +361,13 @@ mod tests {
     fn h2load_is_read() {
         let text = "finished in 3.00s, 12345.67 req/s, 1.2MB/s\n\
              requests: 37037 total, 37100 started, 37037 done, 37037 succeeded, 0 failed, \
-             0 errored, 0 timeout\nstatus codes: 37037 2xx, 0 3xx, 0 4xx, 0 5xx\n";
-        let found = parse_h2load(text).unwrap();
-        assert_eq!((found.rate, found.requests), (12345.67, 37_037));
+             0 errored, 0 timeout\nstatus codes: 37037 2xx, 0 3xx, 0 4xx, 0 5xx\n\
+             traffic: 1.20MB (1200000) total, 28B (28) headers (space savings 90.79%), \
+             361.69KB (370370) data\n";
+        let told = parse_h2load(text).unwrap();
+        assert_eq!((told.found.rate, told.found.requests), (12345.67, 37_037));
+        assert!(told.check(10).is_ok());
+        assert!(told.check(11).is_err());
         assert_eq!(parse_h2load(&text.replace("0 failed", "3 failed")), None);
         assert_eq!(parse_h2load("usage"), None);
     }
@@ -360,13 +388,5 @@ mod tests {
         let text = "Summary:\n  Requests/sec:\t2297.6784\n\n  99% in 0.1180 secs.\n";
         assert_eq!(number_after(text, "Requests/sec:"), Some(2297.6784));
         assert_eq!(number_after(text, "nothing"), None);
-    }
-
-    #[test]
-    fn the_prepared_put_is_a_grpc_frame() {
-        let frame = grpc_put();
-        let length = u32::from_be_bytes([frame[1], frame[2], frame[3], frame[4]]);
-        assert_eq!(length as usize, frame.len() - 5);
-        assert_eq!(length, 2 + 24 + 3 + 256);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! In each round each server gets an empty folder, its keys, and its loads; then it is killed
 //! and its folder removed. Who comes first changes from round to round. A peer's figure is the
-//! best of the load tools that fit: its own, and ours.
+//! best of the load tools that fit: its own, and ours. The rows about gRPC drive both sides with
+//! one and the same client instead.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +11,11 @@ mod clients;
 
 mod disk;
 
+mod grpc;
+
 mod heavy;
+
+mod listing;
 
 mod many;
 
@@ -42,7 +47,7 @@ pub const FLAGS: &[Flag] = &[
         "rows",
         "LIST",
         "rows, by name, separated by commas [all but restart, checkpoint, idle-watches, \
-         stalled-watches, leases, expiry]",
+         stalled-watches, leases, expiry, listing]",
     ),
     flag("restart-keys", "N", "keys of the row 'restart' [5m]"),
     flag(
@@ -108,6 +113,22 @@ struct Sample {
 /// All samples of a load, by round.
 type Samples = BTreeMap<(Side, Load), Vec<Sample>>;
 
+/// What cannot be measured, and why.
+#[derive(Default)]
+struct Failures {
+    sides: BTreeMap<Side, String>,
+    loads: BTreeMap<(Side, Load), String>,
+}
+
+impl Failures {
+    /// Why a side is not measured under a load, if it is not.
+    fn why(&self, side: Side, load: Load) -> Option<&String> {
+        self.sides
+            .get(&side)
+            .or_else(|| self.loads.get(&(side, load)))
+    }
+}
+
 /// Runs the comparison; false if a bar was missed.
 pub fn main(parsed: &Parsed) -> Result<bool, String> {
     let rounds = parsed.number("rounds", 5, 1, 1000)? as usize;
@@ -126,7 +147,7 @@ pub fn main(parsed: &Parsed) -> Result<bool, String> {
     };
     setup.introduce();
     let mut samples = Samples::new();
-    let mut failures: BTreeMap<Side, String> = setup.missing();
+    let mut failures = setup.missing(&rows);
     for round in 0..rounds {
         setup.round(round, rounds, &rows, &mut samples, &mut failures);
     }
@@ -152,6 +173,7 @@ pub fn main(parsed: &Parsed) -> Result<bool, String> {
             plan::Heavy::StalledWatches => slow.stalled_watches(),
             plan::Heavy::Leases => slow.leases(),
             plan::Heavy::Expiry => slow.expiry(),
+            plan::Heavy::Listing => slow.listing(),
         });
     }
     println!("\n{}", result::table(&rows));
@@ -211,9 +233,10 @@ impl Setup {
         }
     }
 
-    /// The sides that cannot take part, and why.
-    fn missing(&self) -> BTreeMap<Side, String> {
-        let mut missing = BTreeMap::new();
+    /// The sides and clients that cannot take part, and why.
+    fn missing(&self, rows: &[RowPlan]) -> Failures {
+        let mut failures = Failures::default();
+        let missing = &mut failures.sides;
         for (side, target) in [
             (Side::Quoin, Target::Quoin),
             (Side::Etcd, Target::Etcd),
@@ -228,7 +251,16 @@ impl Setup {
         } else if let Some(why) = missing.get(&Side::Etcd) {
             missing.insert(Side::H2load, why.clone());
         }
-        missing
+        for row in rows {
+            if let Load::Grpc(_, tool, ..) = row.load
+                && let Some(why) = tool.missing(&self.programs)
+            {
+                for side in [Side::Quoin, row.peer] {
+                    failures.loads.insert((side, row.load), why.clone());
+                }
+            }
+        }
+        failures
     }
 
     /// One round: each server once, each time another one first.
@@ -238,7 +270,7 @@ impl Setup {
         rounds: usize,
         rows: &[RowPlan],
         samples: &mut Samples,
-        failures: &mut BTreeMap<Side, String>,
+        failures: &mut Failures,
     ) {
         let mut order = [Side::Quoin, Side::Etcd, Side::Redis, Side::Machine];
         let first = round % order.len();
@@ -247,7 +279,7 @@ impl Setup {
             let wanted = plan::loads(rows, server);
             let wanted: Vec<_> = wanted
                 .into_iter()
-                .filter(|(side, _)| !failures.contains_key(side))
+                .filter(|(side, load)| failures.why(*side, *load).is_none())
                 .collect();
             if wanted.is_empty() {
                 continue;
@@ -268,11 +300,14 @@ impl Setup {
                         side.name(),
                         load.name()
                     );
-                    failures.entry(side).or_insert(why);
+                    failures.loads.entry((side, load)).or_insert(why);
                 }
             };
             if let Err(why) = self.visit(server, &wanted, &mut take) {
-                take(server, wanted[0].1, Err(why));
+                eprintln!("round {}/{rounds}  {}: {why}", round + 1, server.name());
+                for (side, _) in wanted {
+                    failures.sides.entry(side).or_insert(why.clone());
+                }
             }
         }
     }
@@ -429,7 +464,7 @@ fn describe(side: Side, load: Load, sample: &Sample) -> String {
 }
 
 /// Makes a row of the samples of both sides.
-fn finish(plan: &RowPlan, samples: &Samples, failures: &BTreeMap<Side, String>) -> Row {
+fn finish(plan: &RowPlan, samples: &Samples, failures: &Failures) -> Row {
     let none = Vec::new();
     let of = |side: Side| samples.get(&(side, plan.load)).unwrap_or(&none);
     let (ours, theirs) = (of(Side::Quoin), of(plan.peer));
@@ -439,7 +474,8 @@ fn finish(plan: &RowPlan, samples: &Samples, failures: &BTreeMap<Side, String>) 
         .filter_map(|(ours, theirs)| Some((plan.figure(ours)?, plan.figure(theirs)?)))
         .collect();
     let lazy = |side: Side| of(side).iter().any(|sample| sample.too_few_syncs);
-    let invalid = match (failures.get(&Side::Quoin), failures.get(&plan.peer)) {
+    let why = |side| failures.why(side, plan.load);
+    let invalid = match (why(Side::Quoin), why(plan.peer)) {
         (Some(why), _) => Some(why.clone()),
         (None, Some(why)) => Some(why.clone()),
         (None, None) if lazy(Side::Quoin) => Some("quoin: fewer syncs than batches".into()),
@@ -460,6 +496,9 @@ fn finish(plan: &RowPlan, samples: &Samples, failures: &BTreeMap<Side, String>) 
         invalid,
         note: match clients.is_empty() {
             true => String::new(),
+            false if matches!(plan.load, Load::Grpc(..)) => {
+                format!("both: {}", clients.join("; "))
+            }
             false => format!("peer: {}", clients.join("; ")),
         },
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::clients::{self, Found};
+use super::grpc;
 use super::result::Unit;
 use super::servers::Programs;
 use super::{Sample, Span};
@@ -60,6 +61,8 @@ pub enum Load {
     FanOut(usize, usize),
     /// The same, each of a key of its own, all of which are written at [`WRITE_RATE`].
     Watch(usize, usize),
+    /// Calls of gRPC, sent by one and the same client to both sides.
+    Grpc(grpc::Call, grpc::Tool, usize, usize),
     /// Writes of single keys.
     Put(usize, usize),
 }
@@ -77,21 +80,26 @@ impl Load {
             }
             Load::FanOut(connections, watches) => format!("fan-out {connections}x{watches}"),
             Load::Watch(connections, watches) => format!("watch {connections}x{watches}"),
+            Load::Grpc(call, tool, connections, each) => {
+                format!("{} {} {connections}x{each}", tool.short(), call.name())
+            }
             Load::Put(connections, in_flight) => format!("put {connections}x{in_flight}"),
         }
     }
 
     /// Whether each of its requests is a write.
     pub fn writes(self) -> bool {
-        matches!(self, Load::Put(..))
+        matches!(self, Load::Put(..) | Load::Grpc(grpc::Call::Put, ..))
     }
 
-    fn shape(self) -> (usize, usize) {
+    /// Connections, and requests in flight, or watches, on each.
+    pub fn shape(self) -> (usize, usize) {
         match self {
             Load::Get(connections, each)
             | Load::KeepAlive(connections, each)
             | Load::FanOut(connections, each)
             | Load::Watch(connections, each)
+            | Load::Grpc(_, _, connections, each)
             | Load::Put(connections, each) => (connections, each),
         }
     }
@@ -132,7 +140,14 @@ impl RowPlan {
     }
 }
 
-const fn row(name: &'static str, peer: Side, load: Load, unit: Unit, bar: Option<f64>) -> RowPlan {
+/// A row.
+pub const fn row(
+    name: &'static str,
+    peer: Side,
+    load: Load,
+    unit: Unit,
+    bar: Option<f64>,
+) -> RowPlan {
     RowPlan {
         name,
         peer,
@@ -143,7 +158,12 @@ const fn row(name: &'static str, peer: Side, load: Load, unit: Unit, bar: Option
 }
 
 /// Every row that is made of loads.
-pub const ROWS: &[RowPlan] = &[
+pub fn rows() -> impl Iterator<Item = &'static RowPlan> {
+    ROWS.iter().chain(grpc::ROWS)
+}
+
+/// The rows in which each side is driven in its own protocol.
+const ROWS: &[RowPlan] = &[
     row(
         "put-50x32",
         Side::Etcd,
@@ -239,6 +259,8 @@ pub enum Heavy {
     Leases,
     /// Many leases that expire together.
     Expiry,
+    /// All of many keys in one answer.
+    Listing,
 }
 
 /// The names of the heavy rows.
@@ -249,15 +271,16 @@ pub const HEAVY: &[(&str, Heavy)] = &[
     ("stalled-watches", Heavy::StalledWatches),
     ("leases", Heavy::Leases),
     ("expiry", Heavy::Expiry),
+    ("listing", Heavy::Listing),
 ];
 
 /// The rows with those names; all but the heavy ones if none are named.
 pub fn select(names: Option<&[&str]>) -> Result<(Vec<RowPlan>, Vec<Heavy>), String> {
     let Some(names) = names else {
-        return Ok((ROWS.to_vec(), Vec::new()));
+        return Ok((rows().copied().collect(), Vec::new()));
     };
     let known = || {
-        ROWS.iter()
+        rows()
             .map(|row| row.name)
             .chain(HEAVY.iter().map(|heavy| heavy.0))
     };
@@ -271,8 +294,7 @@ pub fn select(names: Option<&[&str]>) -> Result<(Vec<RowPlan>, Vec<Heavy>), Stri
             ));
         }
     }
-    let rows = ROWS
-        .iter()
+    let rows = rows()
         .filter(|row| names.contains(&row.name))
         .copied()
         .collect();
@@ -291,7 +313,7 @@ pub fn loads(rows: &[RowPlan], server: Side) -> Vec<(Side, Load)> {
     let mut wanted: Vec<(Side, Load)> = sides
         .filter(|(side, _)| *side == server || (server == Side::Etcd && *side == Side::H2load))
         .collect();
-    wanted.sort_unstable_by_key(|(side, load)| (*load, *side));
+    wanted.sort_unstable_by_key(|(side, load)| (load.writes(), *load, *side));
     wanted.dedup();
     wanted
 }
@@ -318,6 +340,10 @@ pub fn candidates(
     };
     let shape = load.shape();
     let mut list = Vec::new();
+    if let Load::Grpc(call, tool, ..) = load {
+        list.extend(grpc::candidate(call, tool, shape, programs));
+        return list;
+    }
     if side == Side::H2load {
         for shape in [(50, 32), (100, 10), (1000, 1)] {
             list.extend(
@@ -378,6 +404,8 @@ fn ours(target: Target, load: Load) -> Vec<Candidate> {
                 clients::watch_latency(target, address, shape, WRITE_RATE, span)
             }),
         }],
+        // One client for both sides, and no other: see `grpc`.
+        Load::Grpc(..) => Vec::new(),
     }
 }
 
@@ -401,25 +429,44 @@ fn etcds_own(program: &Path, load: Load, client_counts: &[usize]) -> Vec<Candida
         Load::KeepAlive(connections, _) => {
             vec![benchmark(program, "lease-keepalive", (connections, 400))]
         }
-        Load::FanOut(connections, watches) => vec![Candidate {
-            name: "etcd benchmark".into(),
-            run: Box::new(move |address, span, _| {
-                let events = span.requests(10 * (connections * watches) as u64);
-                clients::etcd_fan_out(&program, address, (connections, watches), events)
-            }),
-        }],
-        Load::Watch(..) => Vec::new(),
+        Load::FanOut(..) => vec![benchmark_fan_out(program, load.shape())],
+        Load::Watch(..) | Load::Grpc(..) => Vec::new(),
     }
 }
 
-fn benchmark(program: PathBuf, call: &'static str, (conns, clients): (usize, usize)) -> Candidate {
+/// etcd's own tool, with so many connections and watches on each.
+pub fn benchmark_fan_out(program: PathBuf, shape: (usize, usize)) -> Candidate {
+    Candidate {
+        name: "etcd benchmark".into(),
+        run: Box::new(move |address, span, _| {
+            let events = span.requests(10 * (shape.0 * shape.1) as u64);
+            clients::etcd_fan_out(&program, address, shape, events)
+        }),
+    }
+}
+
+/// etcd's own tool, with so many connections and clients.
+pub fn benchmark(
+    program: PathBuf,
+    call: &'static str,
+    (conns, clients): (usize, usize),
+) -> Candidate {
     // More connections than that only cost etcd: its documentation uses 100 for 1000 clients.
     let conns = conns.min(100);
     Candidate {
         name: format!("etcd benchmark, {conns} connections, clients x{clients}"),
         run: Box::new(move |address, span, _| {
-            let total = span.requests(2 * clients as u64 + 500);
-            clients::etcd_benchmark(&program, address, call, (conns, clients), total)
+            let run =
+                |total| clients::etcd_benchmark(&program, address, call, (conns, clients), total);
+            match span.rate {
+                Some(_) => run(span.requests(2 * clients as u64 + 500)),
+                // A run so short is spent on connecting: its rate is a guess for the next.
+                None => run(Span {
+                    rate: Some(run(2 * clients as u64 + 500)?.rate),
+                    ..span
+                }
+                .requests(500)),
+            }
         }),
     }
 }
@@ -431,7 +478,15 @@ fn h2load(program: PathBuf, (connections, streams): (usize, usize)) -> Candidate
             connections * streams
         ),
         run: Box::new(move |address, span, folder| {
-            clients::h2load(&program, address, (connections, streams), span.time, folder)
+            let call = grpc::Call::Put;
+            clients::h2load(
+                &program,
+                address,
+                call,
+                (connections, streams),
+                span.time,
+                folder,
+            )
         }),
     }
 }
@@ -457,7 +512,7 @@ mod tests {
     #[test]
     fn rows_are_selected_by_name() {
         let (all, heavy) = select(None).unwrap();
-        assert_eq!((all.len(), heavy.len()), (ROWS.len(), 0));
+        assert_eq!((all.len(), heavy.len()), (rows().count(), 0));
         let (some, heavy) = select(Some(&["put-50x32", "restart"])).unwrap();
         assert_eq!((some.len(), heavy), (3, vec![Heavy::Restart]));
         assert!(

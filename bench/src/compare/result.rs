@@ -154,7 +154,7 @@ pub fn table(rows: &[Row]) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{:<17} {:<16} {:>12} {:>12} {:>8} {:>17} {:>6}",
+        "{:<20} {:<16} {:>12} {:>12} {:>8} {:>17} {:>6}",
         "row", "peer", "ours", "theirs", "ratio", "spread", "bar"
     );
     for row in rows {
@@ -177,7 +177,7 @@ pub fn table(rows: &[Row]) -> String {
             (None, Some(_)) => "MISSED".to_string(),
         };
         let line = format!(
-            "{:<17} {:<16} {:>12} {:>12} {:>8} {:>17} {:>6}  {verdict}",
+            "{:<20} {:<16} {:>12} {:>12} {:>8} {:>17} {:>6}  {verdict}",
             row.name,
             row.peer,
             middle(|round| round.0),
