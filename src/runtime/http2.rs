@@ -8,22 +8,24 @@
 
 #![forbid(unsafe_code)]
 
+mod call;
+
 mod ready;
 
 mod stream;
 
 use crate::api;
-use crate::etcd::{Code, Method, Status};
+use crate::etcd::{Code, Status};
 use crate::limits;
 use crate::node::front::{Answers, Front, Verdict};
 use crate::runtime::http_io::Io;
-use crate::runtime::seat::Seat;
 use crate::runtime::socket::Place;
 use bytes::Bytes;
+use call::{Call, count_end, stream_number};
 use glommio::net::TcpStream;
 use h2::RecvStream;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
-use ready::{Nudged, Ready};
+use ready::Ready;
 use slab::Slab;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
@@ -46,43 +48,6 @@ enum Codec {
     Open(Connection<Io, Bytes>),
 }
 
-/// A call between its first header and its last answer.
-struct Call {
-    generation: u32,
-    method: Method,
-    began_ns: u64,
-    /// How it ends is decided, and counted.
-    ended: bool,
-    respond: SendResponse<Bytes>,
-    /// Messages on their way in, while more may come.
-    incoming: Option<Incoming>,
-    /// Messages that the front has and has not answered.
-    asked: usize,
-    /// Answers on their way out, once there was one.
-    outgoing: Option<Outgoing>,
-    /// Wakes it, once it had to wait.
-    nudge: Option<Nudged>,
-    /// Bytes of answers that wait until the client wants more.
-    waits: usize,
-    /// It stands among those that were put off.
-    put_off: bool,
-    /// The front has more of the answer.
-    more: bool,
-}
-
-impl Call {
-    /// Nothing more will come, and everything that came is answered.
-    fn is_answered(&self) -> bool {
-        self.asked == 0 && self.incoming.is_none()
-    }
-
-    /// What the codec wakes when this call can move.
-    fn waker(&mut self, key: usize, ready: &Ready) -> Waker {
-        let nudge = self.nudge.get_or_insert_with(|| ready.nudge(key));
-        nudge.waker.clone()
-    }
-}
-
 struct Session {
     place: Place,
     io: Io,
@@ -103,6 +68,10 @@ struct Session {
     given: usize,
     message_bytes_max: usize,
     leaving: bool,
+    /// The beat of the seat in which answers to pings began to wait for others.
+    pongs_since: Option<u64>,
+    /// The last beat in which the seat was asked to wake this connection at the next.
+    woken_after: Option<u64>,
 }
 
 impl Session {
@@ -134,6 +103,8 @@ impl Session {
             given: 0,
             message_bytes_max,
             leaving: false,
+            pongs_since: None,
+            woken_after: None,
         })
     }
 
@@ -162,6 +133,9 @@ impl Session {
             }
         };
         self.ready.end();
+        if !over && self.pongs_wait() {
+            return self.verdict(front);
+        }
         let was_full = self.io.is_full();
         match self.io.send(cx) {
             Poll::Ready(Ok(())) => {
@@ -186,10 +160,33 @@ impl Session {
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Pending => {}
         }
+        self.verdict(front)
+    }
+
+    /// Whether the connection is over by what the front says.
+    fn verdict(&self, front: &RefCell<Front>) -> Poll<()> {
         match front.borrow().verdict(self.place.id) {
             Verdict::Over => Poll::Ready(()),
             Verdict::Open | Verdict::Http(_) | Verdict::Finish => Poll::Pending,
         }
+    }
+
+    /// Whether there are only answers to pings to send, and they may wait for others: until the
+    /// seat's next beat.
+    fn pongs_wait(&mut self) -> bool {
+        if self.leaving || !self.io.may_wait() {
+            self.pongs_since = None;
+            return false;
+        }
+        let beat = self.place.seat.beat();
+        if self.woken_after.replace(beat) != Some(beat) {
+            self.place.seat.wake_at_beat(self.place.id);
+        }
+        let waits = *self.pongs_since.get_or_insert(beat) == beat;
+        if !waits {
+            self.pongs_since = None;
+        }
+        waits
     }
 
     /// Moves everything that can move; `true` when the connection is over.
@@ -606,23 +603,4 @@ impl Drop for Session {
         front.keeps_input(0, kept.sum());
         front.closes_calls(self.calls.len());
     }
-}
-
-/// Counts how a call ended, once.
-fn count_end(call: &mut Call, code: Code, seat: &Seat) {
-    if std::mem::replace(&mut call.ended, true) {
-        return;
-    }
-    let counted = seat.counted.calls(call.method);
-    counted.handled[code as usize].add(1);
-    let took_ns = seat.clock.now_ns().saturating_sub(call.began_ns);
-    counted.times.note(took_ns);
-    if !call.method.is_stream() && !call.method.lingers() {
-        seat.note_slow_call(call.method, took_ns);
-    }
-}
-
-/// How the front knows a call: its place, and the generation that took it.
-fn stream_number(key: usize, generation: u32) -> u64 {
-    u64::from(generation) << 32 | key as u64
 }

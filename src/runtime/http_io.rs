@@ -3,10 +3,13 @@
 
 #![forbid(unsafe_code)]
 
+mod output;
+
 use crate::etcd::frames::Frames;
 use crate::limits;
 use futures_io::{AsyncRead as _, AsyncWrite as _};
 use glommio::net::TcpStream;
+use output::Output;
 use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -43,9 +46,7 @@ struct State {
     /// Frames that had begun by then.
     begun: u64,
     now_ns: u64,
-    /// To send; the first `sent` bytes are gone.
-    out: Vec<u8>,
-    sent: usize,
+    output: Output,
 }
 
 /// Shared between the codec, which owns what it reads and writes, and the connection's task.
@@ -67,8 +68,7 @@ impl Io {
             since_ns: None,
             begun: 0,
             now_ns: 0,
-            out: Vec::new(),
-            sent: 0,
+            output: Output::default(),
         })))
     }
 
@@ -143,8 +143,12 @@ impl Io {
 
     /// The socket should take something before more is written.
     pub fn is_full(&self) -> bool {
-        let state = self.0.borrow();
-        state.out.len() - state.sent >= limits::SOCKET_OUTPUT_BYTES
+        self.0.borrow().output.is_full()
+    }
+
+    /// Whether what has gathered may wait for company: see [`Output`].
+    pub fn may_wait(&self) -> bool {
+        self.0.borrow().output.may_wait()
     }
 
     /// Sends what has gathered; ready when all of it is sent.
@@ -155,23 +159,17 @@ impl Io {
 
 impl State {
     fn send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.out.len() {
-            let unsent = &self.out[self.sent..];
-            match Pin::new(&mut self.stream).poll_write(cx, unsent) {
+        while !self.output.unsent().is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, self.output.unsent()) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
-                Poll::Ready(Ok(count)) => self.sent += count,
+                Poll::Ready(Ok(count)) => self.output.sent(count),
             }
         }
-        self.sent = 0;
-        if self.out.capacity() > limits::POOLED_BUFFER_BYTES {
-            self.out = Vec::new();
-        } else {
-            self.out.clear();
-        }
+        self.output.clear();
         Poll::Ready(Ok(()))
     }
 
@@ -288,14 +286,14 @@ impl AsyncWrite for Io {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let state = &mut *self.0.borrow_mut();
-        if state.out.len() - state.sent >= limits::SOCKET_OUTPUT_BYTES {
+        if state.output.is_full() {
             match state.send(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) => {}
             }
         }
-        state.out.extend_from_slice(bytes);
+        state.output.push(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

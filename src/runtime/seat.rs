@@ -128,6 +128,10 @@ pub struct Seat {
     /// Of this second: how many notices were told, and how many were not.
     notices: Cell<(u32, u32)>,
     tick_due: Cell<bool>,
+    /// Beats of the clock that were taken.
+    beats: Cell<u64>,
+    /// Connections to wake at the next.
+    wait_for_beat: RefCell<Vec<ConnectionId>>,
     last_tick_ns: Cell<u64>,
     stopping: Cell<bool>,
     quiet: Cell<bool>,
@@ -163,6 +167,8 @@ impl Seat {
             accepting: RefCell::new(Vec::new()),
             notices: Cell::new((0, 0)),
             tick_due: Cell::new(false),
+            beats: Cell::new(0),
+            wait_for_beat: RefCell::new(Vec::new()),
             last_tick_ns: Cell::new(0),
             stopping: Cell::new(false),
             quiet: Cell::new(false),
@@ -182,6 +188,16 @@ impl Seat {
     /// The seat has been asked to stop.
     pub fn is_stopping(&self) -> bool {
         self.stopping.get()
+    }
+
+    /// Beats of the clock so far, one every [`limits::TICK_MS`] while the executor runs.
+    pub fn beat(&self) -> u64 {
+        self.beats.get()
+    }
+
+    /// Wakes a connection's task at the next beat.
+    pub fn wake_at_beat(&self, id: ConnectionId) {
+        self.wait_for_beat.borrow_mut().push(id);
     }
 
     /// Asks for a turn once the tasks that are ready now have run.
@@ -472,6 +488,15 @@ impl Seat {
 
     /// Time has passed.
     fn tick(&self, now_ns: u64) {
+        self.beats.set(self.beats.get().wrapping_add(1));
+        let sockets = self.sockets.borrow();
+        for id in self.wait_for_beat.borrow_mut().drain(..) {
+            // Another that has the slot by now is woken for nothing.
+            if let Some(Some(waker)) = sockets.get(id.slot()) {
+                waker.wake_by_ref();
+            }
+        }
+        drop(sockets);
         let last_ns = self.last_tick_ns.replace(now_ns);
         let late_ms = now_ns.saturating_sub(last_ns) / 1_000_000;
         if last_ns != 0 {

@@ -151,6 +151,9 @@ impl LongRange {
         };
         let before = out.len();
         if *pairs > 0 {
+            // At once, and not by doubling, which copies all of it once more.
+            let rest = usize::try_from(*bytes).unwrap_or(usize::MAX);
+            out.reserve(rest.min(limits::PIECE_BYTES) + limits::KIB);
             let keys_only = self.walk.is_keys_only();
             let stand = self.walk.step(view, limits::SLICE_ENTRIES, &mut |item| {
                 if *pairs == 0 || out.len() - before >= limits::PIECE_BYTES {
