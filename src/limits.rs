@@ -97,6 +97,9 @@ pub const SLICE_ENTRIES: usize = 1_024;
 pub const SLICE_BYTES: usize = MIB;
 /// Slices of long answers that a front works at in one turn, beside those that clients wait for.
 pub const LONG_SLICES_PER_TURN: usize = 2;
+/// Answers of one native connection that are written aside, each until it is whole; beyond it no
+/// more of its requests are served until one is.
+pub const DRAFTS_PER_CONNECTION: usize = 4;
 /// Bytes that one connection reads in one turn.
 pub const READ_BYTES_PER_TURN: usize = 64 * KIB;
 /// Frames of HTTP/2 that one connection reads in one turn; one that begins a call counts as two.

@@ -100,6 +100,12 @@ impl<'q> RangeWalk<'q> {
         }
     }
 
+    /// Bytes of its bounds.
+    pub fn bytes(&self) -> usize {
+        let (start, end) = &self.whole;
+        start.len() + end.as_ref().map_or(0, |end| end.len())
+    }
+
     /// How many pairs may still be given.
     pub fn left(&self) -> usize {
         self.left

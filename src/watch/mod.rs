@@ -47,16 +47,10 @@ pub struct Batch<'b> {
     pub bytes: usize,
 }
 
-impl Batch<'_> {
-    /// Bytes of keys and values of events that can be said in parts: of more than one revision.
-    fn divisible(events: &[Event<'_>]) -> usize {
-        let revision = |event: Option<&Event<'_>>| event.map(|event| event.kv.mod_revision);
-        if revision(events.first()) == revision(events.last()) {
-            return 0;
-        }
-        let bytes = |event: &Event<'_>| event.kv.key.len() + event.kv.value.len();
-        events.iter().map(bytes).sum()
-    }
+/// Bytes of keys and values.
+fn bytes_of(events: &[Event<'_>]) -> usize {
+    let bytes = |event: &Event<'_>| event.kv.key.len() + event.kv.value.len();
+    events.iter().map(bytes).sum()
 }
 
 /// Events that cannot be said in one message.
@@ -67,7 +61,7 @@ pub struct TooLarge;
 pub trait Sink<O> {
     /// How many bytes of keys and values may be said to the owner now. 0: its client does not
     /// keep up, and its watches stop until [`Watches::wake`]. A revision is not parted for it: if
-    /// there is any room, one may be said that is larger.
+    /// there is any room, a watch that lags may be told one that is larger.
     fn room(&mut self, owner: O) -> usize;
 
     /// The next calls of [`Sink::events`] will be about other events than those before.

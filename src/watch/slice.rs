@@ -18,6 +18,8 @@ pub(super) struct Slice<'v> {
     pub events: Vec<mvcc::Event<'v>>,
     /// Every event up to this revision has been read.
     pub through: i64,
+    /// Bytes of their keys and values.
+    pub bytes: usize,
 }
 
 /// What a read has found.
@@ -40,15 +42,16 @@ pub(super) fn read<'v, T: TreeRead>(
     let mut slice = Slice {
         events: Vec::new(),
         through: view.horizon().revision,
+        bytes: 0,
     };
-    let (mut bytes, mut oversized) = (0, None);
+    let mut oversized = None;
     let mut one = |event: &mvcc::Event<'v>| {
         let at = event.revision.main;
         if let Some(last) = slice.events.last() {
-            let spent = slice.events.len() >= budget.events || bytes >= budget.bytes;
+            let spent = slice.events.len() >= budget.events || slice.bytes >= budget.bytes;
             if last.revision.main == at {
                 let events = slice.events.len() >= limits::WATCH_REVISION_EVENTS_MAX;
-                if events || bytes >= limits::RESPONSE_BYTES_MAX {
+                if events || slice.bytes >= limits::RESPONSE_BYTES_MAX {
                     oversized = Some(at);
                     return Ok(false);
                 }
@@ -57,7 +60,7 @@ pub(super) fn read<'v, T: TreeRead>(
                 return Ok(false);
             }
         }
-        bytes += event.key.len() + event.value.len();
+        slice.bytes += event.key.len() + event.value.len();
         slice.events.push(*event);
         Ok(true)
     };

@@ -2,7 +2,7 @@
 
 use super::registry::{StreamId, Watches};
 use super::slice::{self, Budget, Read, Slice};
-use super::{Batch, Sink};
+use super::{Batch, Sink, bytes_of};
 use crate::api::{Event, WatchRefusal};
 use crate::limits;
 use quoin_storage::mvcc::{self, Error, Revision, View};
@@ -151,7 +151,7 @@ impl<O: Copy> Watches<O> {
             events,
             revision: last,
             fragment,
-            bytes: Batch::divisible(events),
+            bytes: bytes_of(events),
         };
         sink.next_batch();
         for members in members.chunk_by(|a, b| a.0 == b.0) {
@@ -162,7 +162,7 @@ impl<O: Copy> Watches<O> {
             let next = self.watch(member.1).next;
             let from = events.partition_point(|event| event.kv.mod_revision < next);
             let events = &events[from..];
-            let bytes = Batch::divisible(events);
+            let bytes = bytes_of(events);
             sink.next_batch();
             let batch = Batch {
                 events,
@@ -286,7 +286,7 @@ impl<O: Copy> Watches<O> {
             };
             match self.catch_up_stream(stream, view, sink, budget) {
                 // A read costs something even if it finds nothing.
-                Ok(events) => left = left.saturating_sub(events + limits::WATCH_SCAN_COST),
+                Ok(cost) => left = left.saturating_sub(cost + limits::WATCH_SCAN_COST),
                 Err(error) => {
                     left = 0;
                     result = Err(error);
@@ -297,7 +297,7 @@ impl<O: Copy> Watches<O> {
         result
     }
 
-    /// Reads on for some laggards of a stream; returns how many events were read.
+    /// Reads on for some laggards of a stream; returns what it cost of the turn, in events.
     fn catch_up_stream<T: TreeRead, S: Sink<O>>(
         &mut self,
         stream: u32,
@@ -314,6 +314,7 @@ impl<O: Copy> Watches<O> {
             true => Ok(Read::Slice(Slice {
                 events: Vec::new(),
                 through: from - 1,
+                bytes: 0,
             })),
             false => slice::read(view, from, false, budget),
         };
@@ -404,7 +405,9 @@ impl<O: Copy> Watches<O> {
                 self.go_on(*watch, slice.through + 1);
             }
         }
-        Ok(slice.events.len())
+        // Long events cost what as many bytes of short ones do.
+        const USUAL: usize = limits::WATCH_BYTES_PER_TURN / limits::WATCH_EVENTS_PER_TURN;
+        Ok(slice.events.len().max(slice.bytes / USUAL))
     }
 
     /// The events of a slice that a group wants from a revision on.

@@ -46,7 +46,7 @@ pub use preamble::{
     refusal, refused_status, server_preamble, sniff,
 };
 pub use reply::{
-    RangeEncoder, RangeScratch, encode_error, encode_malformed, encode_ping_reply,
+    RangeDraft, RangeEncoder, RangeScratch, encode_error, encode_malformed, encode_ping_reply,
     encode_put_reply, encode_response, encode_status_reply,
 };
 pub use reply_view::{Kvs, Refusal, Reply, decode_reply};

@@ -303,11 +303,71 @@ impl<'o> RangeEncoder<'o> {
         )
     }
 
+    /// Takes what is written so far out of the output, to go on with it later.
+    pub fn put_aside(mut self) -> RangeDraft {
+        self.finished = true;
+        RangeDraft {
+            out: self.out.split_off(self.start),
+            scratch: std::mem::take(self.scratch),
+            id: self.id,
+            body_max: self.body_max,
+        }
+    }
+
+    /// Leaves what is written, for [`RangeDraft::go_on`].
+    pub fn pause(mut self) {
+        self.finished = true;
+    }
+
     /// Bytes of the body if it were closed now.
     #[inline]
     pub fn body_bytes(&self) -> usize {
         let pairs = self.out.len() - self.start - FRAME_HEADER_BYTES;
         pairs + self.scratch.entries.len() * KV + HEADER + RANGE_RESULT
+    }
+}
+
+/// The reply to a range that is being written apart from the output that it will join.
+#[derive(Debug, Default)]
+pub struct RangeDraft {
+    out: Vec<u8>,
+    scratch: RangeScratch,
+    id: u64,
+    body_max: usize,
+}
+
+impl RangeDraft {
+    /// Goes on writing it. Dropped neither finished nor paused, the encoder leaves nothing of it.
+    pub fn go_on(&mut self) -> RangeEncoder<'_> {
+        RangeEncoder {
+            out: &mut self.out,
+            scratch: &mut self.scratch,
+            start: 0,
+            id: self.id,
+            body_max: self.body_max,
+            overflowed: false,
+            finished: false,
+        }
+    }
+
+    /// Closes the reply, and appends it to `out`.
+    pub fn finish(
+        mut self,
+        header: &Header,
+        summary: RangeSummary,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unencodable> {
+        self.go_on().finish(header, summary)?;
+        match out.is_empty() {
+            true => *out = self.out,
+            false => out.append(&mut self.out),
+        }
+        Ok(())
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.out.len() + self.scratch.entries.len() * size_of::<Entry>()
     }
 }
 

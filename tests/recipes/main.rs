@@ -10,6 +10,8 @@ mod server;
 
 mod world;
 
+mod at_least_once;
+
 mod caches;
 
 mod examples;

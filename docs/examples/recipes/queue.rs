@@ -20,6 +20,12 @@ pub async fn run(client: &Client) -> Result<(), Box<dyn Error>> {
     while let Some(job) = consumer.try_take().await? {
         println!("took {}", String::from_utf8_lossy(&job));
     }
+
+    // Who may die over a job claims it. It comes out again unless it is done.
+    producer.put("resize 4").await?;
+    let claim = consumer.claim().await?;
+    println!("does {}", String::from_utf8_lossy(claim.value()));
+    consumer.done(&claim).await?;
     producer.close().await?;
     consumer.close().await?;
     Ok(())

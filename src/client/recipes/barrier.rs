@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::ear::Ear;
+use super::ear::{Ear, changed};
 use super::{RecipeError, compare, patiently, put_or_get};
 use crate::api::CompareTarget;
 use crate::client::async_client::Client;
@@ -70,7 +70,7 @@ impl Barrier {
                 return Ok(());
             }
             let from = found.header.revision + 1;
-            ear.changed(&self.key, &[], from).await?;
+            ear.hear([changed(&self.key, &[], from)]).await?;
         }
     }
 }

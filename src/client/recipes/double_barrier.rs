@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::ear::Ear;
+use super::ear::{Ear, changed, deleted};
 use super::line::Place;
 use super::{RecipeError, compare, get, pairs, patiently, prefix_end, put};
 use crate::api::{
@@ -94,7 +94,7 @@ impl DoubleBarrier {
                     place.session.persist(begin).await?;
                 }
                 None => {
-                    let begun = ear.changed(&ready, &[], from);
+                    let begun = ear.hear([changed(&ready, &[], from)]);
                     place.session.while_kept(begun).await?;
                 }
             }
@@ -160,7 +160,7 @@ async fn end(
         match left.body.kvs.pop() {
             Some(party) => {
                 let from = left.header.revision + 1;
-                ear.deleted(&party.key, &[], from).await?;
+                ear.hear([deleted(&party.key, &[], from)]).await?;
             }
             None => {
                 // The next round's has another revision: that one stays.

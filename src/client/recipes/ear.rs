@@ -6,7 +6,7 @@ use super::{RecipeError, may_pass, pause};
 use crate::api::{Error, WatchCreate};
 use crate::client::async_client::Client;
 use crate::client::error::ClientError;
-use crate::client::watch::{WatchEnd, WatchNews, WatchStream};
+use crate::client::watch::{WatchEnd, WatchId, WatchNews, WatchStream};
 
 /// One connection that waits, for one thing after the other.
 #[derive(Debug)]
@@ -25,6 +25,32 @@ pub(super) fn refusal(reason: String) -> ClientError {
     }
 }
 
+/// A key of the interval is put or deleted, from `revision` on.
+pub(super) fn changed<'k>(key: &'k [u8], range_end: &'k [u8], revision: i64) -> WatchCreate<'k> {
+    WatchCreate {
+        key,
+        range_end,
+        start_revision: revision,
+        ..WatchCreate::default()
+    }
+}
+
+/// The same, but it is put.
+pub(super) fn put<'k>(key: &'k [u8], range_end: &'k [u8], revision: i64) -> WatchCreate<'k> {
+    WatchCreate {
+        no_delete: true,
+        ..changed(key, range_end, revision)
+    }
+}
+
+/// The same, but it is deleted.
+pub(super) fn deleted<'k>(key: &'k [u8], range_end: &'k [u8], revision: i64) -> WatchCreate<'k> {
+    WatchCreate {
+        no_put: true,
+        ..changed(key, range_end, revision)
+    }
+}
+
 impl Ear {
     pub fn new(client: &Client) -> Ear {
         Ear {
@@ -32,68 +58,27 @@ impl Ear {
         }
     }
 
-    /// Waits until a key of the interval is deleted, from `revision` on. May return early: who
-    /// waits looks again in any case.
-    pub async fn deleted(
+    /// Waits until one of these is heard. May return early: who waits looks again in any case.
+    pub async fn hear<const N: usize>(
         &mut self,
-        key: &[u8],
-        range_end: &[u8],
-        revision: i64,
+        sounds: [WatchCreate<'_>; N],
     ) -> Result<(), RecipeError> {
-        self.hear(&WatchCreate {
-            key,
-            range_end,
-            start_revision: revision,
-            no_put: true,
-            ..WatchCreate::default()
-        })
-        .await
+        let watches = sounds.map(|sound| self.stream.watch(&sound));
+        let heard = self.hear_one(&watches).await;
+        watches.iter().for_each(|watch| self.stream.cancel(*watch));
+        heard
     }
 
-    /// Waits until a key of the interval is put, from `revision` on; as [`Ear::deleted`].
-    pub async fn put(
-        &mut self,
-        key: &[u8],
-        range_end: &[u8],
-        revision: i64,
-    ) -> Result<(), RecipeError> {
-        self.hear(&WatchCreate {
-            key,
-            range_end,
-            start_revision: revision,
-            no_delete: true,
-            ..WatchCreate::default()
-        })
-        .await
-    }
-
-    /// Waits until a key of the interval is put or deleted, from `revision` on; as
-    /// [`Ear::deleted`].
-    pub async fn changed(
-        &mut self,
-        key: &[u8],
-        range_end: &[u8],
-        revision: i64,
-    ) -> Result<(), RecipeError> {
-        self.hear(&WatchCreate {
-            key,
-            range_end,
-            start_revision: revision,
-            ..WatchCreate::default()
-        })
-        .await
-    }
-
-    async fn hear(&mut self, create: &WatchCreate<'_>) -> Result<(), RecipeError> {
-        let watch = self.stream.watch(create);
+    async fn hear_one(&mut self, expected: &[WatchId]) -> Result<(), RecipeError> {
         let mut failures = 0;
         loop {
             let trouble = match self.stream.next().await {
-                Ok(WatchNews::Events { watches, .. }) if watches.contains(&watch) => {
-                    self.stream.cancel(watch);
+                Ok(WatchNews::Events { watches, .. })
+                    if watches.iter().any(|watch| expected.contains(watch)) =>
+                {
                     return Ok(());
                 }
-                Ok(WatchNews::Ended { watch: ended, why }) if ended == watch => match why {
+                Ok(WatchNews::Ended { watch, why }) if expected.contains(&watch) => match why {
                     WatchEnd::Compacted { .. } | WatchEnd::Cancelled => return Ok(()),
                     WatchEnd::Refused { reason } => match refusal(reason) {
                         error if may_pass(&error) => {

@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::ear::Ear;
+use super::ear::{Ear, deleted};
 use super::session::Session;
 use super::{RecipeError, compare, folder, pairs, prefix_end, put_or_get};
 use crate::api::{
@@ -127,7 +127,7 @@ impl Place {
             let Some(last) = before.last else {
                 return Ok(());
             };
-            let gone = ear.deleted(&last.key, &[], before.revision + 1);
+            let gone = ear.hear([deleted(&last.key, &[], before.revision + 1)]);
             self.session.while_kept(gone).await?;
         }
     }

@@ -57,7 +57,7 @@ pub use double_barrier::{DoubleBarrier, Together};
 pub use election::{Election, Leadership, Observer};
 pub use follow::{Follower, FollowerNews};
 pub use lock::{Lock, LockGuard};
-pub use queue::Queue;
+pub use queue::{Claim, Queue};
 pub use registry::{Endpoint, Endpoints, Registration, Registry};
 pub use semaphore::{Permit, Semaphore};
 pub use session::Session;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::RecipeError;
-use super::ear::Ear;
+use super::ear::{Ear, changed, deleted};
 use super::line::Place;
 use super::prefix_end;
 use crate::api::Compare;
@@ -61,10 +61,10 @@ impl Semaphore {
             if holding == permits {
                 // All before this one hold a permit: any that goes makes room.
                 let end = prefix_end(&place.folder);
-                let gone = ear.deleted(&place.folder, &end, from);
+                let gone = ear.hear([deleted(&place.folder, &end, from)]);
                 place.session.while_kept(gone).await?;
             } else {
-                let moved = ear.changed(&last.key, &[], from);
+                let moved = ear.hear([changed(&last.key, &[], from)]);
                 place.session.while_kept(moved).await?;
             }
         }

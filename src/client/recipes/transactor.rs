@@ -278,9 +278,9 @@ impl Transaction {
         if let Some(written) = self.written.get(key) {
             return Ok(written.as_ref().map(|(value, _)| value.clone()));
         }
-        let found = self.range(key, &[]).await?;
+        let found = self.range(key, &[], 1).await?.pop();
         let changed = found.as_ref().map_or(0, |kv| kv.mod_revision);
-        self.read.insert(key.to_vec(), changed);
+        self.expect(key, changed);
         Ok(found.map(|kv| kv.value))
     }
 
@@ -291,11 +291,16 @@ impl Transaction {
         prefix: impl AsRef<[u8]>,
     ) -> Result<Option<OwnedKeyValue>, RecipeError> {
         let prefix = prefix.as_ref();
-        let found = self.range(prefix, &prefix_end(prefix)).await?;
+        let found = self.range(prefix, &prefix_end(prefix), 1).await?.pop();
         if let Some(kv) = &found {
-            self.read.insert(kv.key.clone(), kv.mod_revision);
+            self.expect(&kv.key, kv.mod_revision);
         }
         Ok(found)
+    }
+
+    /// At the commit the key must be as it was left by that revision; 0: it must not exist.
+    pub(super) fn expect(&mut self, key: &[u8], changed: i64) {
+        self.read.insert(key.to_vec(), changed);
     }
 
     /// Writes a key, at the commit.
@@ -320,29 +325,31 @@ impl Transaction {
         self.fences.push((key.as_ref().to_vec(), fence));
     }
 
-    /// Reads at most one key, at the revision of this transaction.
-    async fn range(
+    /// Reads the first keys of an interval, at the revision of this transaction. Nothing of it is
+    /// checked at the commit.
+    pub(super) async fn range(
         &mut self,
         key: &[u8],
         range_end: &[u8],
-    ) -> Result<Option<OwnedKeyValue>, RecipeError> {
+        limit: i64,
+    ) -> Result<Vec<OwnedKeyValue>, RecipeError> {
         let revision = self.revision;
         let range = || async {
             let range = RangeRequest {
                 key,
                 range_end,
-                limit: 1,
+                limit,
                 revision,
                 ..RangeRequest::default()
             };
             self.client.range(range).await
         };
         match patiently(self.client.deadline(), range).await {
-            Ok(mut answer) => {
+            Ok(answer) => {
                 if self.revision == 0 {
                     self.revision = answer.header.revision;
                 }
-                Ok(answer.body.kvs.pop())
+                Ok(answer.body.kvs)
             }
             Err(error) => {
                 let stale = matches!(error, ClientError::Refused(Error::Compacted));

@@ -146,6 +146,7 @@ impl Connection {
         self.in_flight >= limits::REQUESTS_PER_CONNECTION
             || self.in_flight_bytes >= limits::REQUEST_BYTES_PER_CONNECTION
             || self.owed() >= self.owed_max()
+            || self.phase == Phase::Serving && self.long.len() >= limits::DRAFTS_PER_CONNECTION
     }
 
     fn owed_max(&self) -> usize {

@@ -224,7 +224,7 @@ impl Desk {
 
     /// How many bytes the answers of this front may still take.
     fn room(&self) -> usize {
-        limits::OUTPUT_BYTES_PER_FRONT.saturating_sub(self.output_bytes)
+        limits::OUTPUT_BYTES_PER_FRONT.saturating_sub(self.output_bytes + self.long.drafted())
     }
 
     /// Appends bytes to what a client will get.

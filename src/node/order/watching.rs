@@ -100,3 +100,85 @@ impl Watchers {
         self.waits.1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRONT: FrontId = FrontId(1);
+
+    fn horizon(revision: i64, compacted: i64, kept: i64) -> Horizon {
+        Horizon {
+            revision,
+            compacted,
+            kept,
+        }
+    }
+
+    /// The fronts that are told of a root.
+    fn told(watchers: &mut Watchers, horizon: &Horizon) -> Vec<FrontId> {
+        let mut out = Vec::new();
+        watchers.tell(horizon, &mut out);
+        let fronts = out.iter().map(|output| match output {
+            OrderOutput::Front(front, FrontInput::Published) => *front,
+            other => panic!("{other:?}"),
+        });
+        fronts.collect()
+    }
+
+    #[test]
+    fn fronts_with_watches_are_told_of_each_root_once() {
+        let mut watchers = Watchers::new(3);
+        assert_eq!(told(&mut watchers, &horizon(5, -1, -1)), []);
+        // One that begins may have looked before that root was there.
+        watchers.told(FRONT, true, 4);
+        assert_eq!(told(&mut watchers, &horizon(5, -1, -1)), [FRONT]);
+        assert_eq!(told(&mut watchers, &horizon(5, -1, -1)), []);
+        watchers.told(FRONT, true, 5);
+        assert_eq!(told(&mut watchers, &horizon(5, -1, -1)), []);
+        assert_eq!(told(&mut watchers, &horizon(6, -1, -1)), [FRONT]);
+        assert_eq!(
+            told(&mut watchers, &horizon(6, 3, -1)),
+            [FRONT],
+            "a compaction"
+        );
+        watchers.told(FRONT, false, 6);
+        assert_eq!(told(&mut watchers, &horizon(7, 3, 3)), []);
+    }
+
+    #[test]
+    fn a_purge_waits_for_live_watches_and_not_for_long() {
+        let wait = limits::WATCH_PURGE_WAIT_MS * 1_000_000;
+        let mut watchers = Watchers::new(3);
+        assert_eq!(
+            watchers.purge_at(&horizon(9, 5, 1), 10),
+            0,
+            "nobody watches"
+        );
+        watchers.told(FRONT, true, 4);
+        assert_eq!(watchers.purge_at(&horizon(9, 5, 5), 10), 0, "all is purged");
+        assert_eq!(watchers.purge_at(&horizon(9, 5, 1), 10), 10 + wait);
+        assert_eq!(watchers.purge_at(&horizon(9, 5, 1), 20), 10 + wait);
+        // Each compaction gives it its own time.
+        assert_eq!(watchers.purge_at(&horizon(9, 8, 1), 30), 30 + wait);
+        watchers.told(FRONT, true, 7);
+        assert_eq!(watchers.purge_at(&horizon(9, 8, 1), 40), 30 + wait);
+        watchers.told(FRONT, true, 8);
+        assert_eq!(watchers.purge_at(&horizon(9, 8, 1), 50), 0);
+    }
+
+    #[test]
+    fn a_purge_waits_for_a_snapshot() {
+        let hold = limits::SNAPSHOT_HOLD_MS * 1_000_000;
+        let (mut watchers, mut out) = (Watchers::new(3), Vec::new());
+        watchers.hold_purge(FRONT, true, 10, &mut out);
+        assert!(matches!(
+            out[..],
+            [OrderOutput::Front(FRONT, FrontInput::PurgeHeld)]
+        ));
+        assert_eq!(watchers.purge_at(&horizon(9, 5, 1), 20), 10 + hold);
+        watchers.hold_purge(FRONT, false, 30, &mut out);
+        assert_eq!(watchers.purge_at(&horizon(9, 5, 1), 40), 0);
+        assert_eq!(out.len(), 1);
+    }
+}

@@ -235,6 +235,32 @@ fn a_watch_with_little_room_is_told_in_small_parts() {
 }
 
 #[test]
+fn a_large_event_for_many_takes_several_turns() {
+    const MANY: u32 = 20;
+    let mut bench = Bench::new();
+    let value = vec![7; limits::WATCH_BYTES_PER_TURN / 4];
+    for owner in 0..MANY {
+        let stream = bench.watches.open(owner);
+        bench.watch(stream, &of(b"key")).unwrap();
+    }
+    // As if others had left no room.
+    bench.ears.room = Some(1);
+    bench.store.write(&[(b"key", Some(&value))]);
+    let mut told = Vec::new();
+    while told.len() < MANY as usize {
+        bench.store.turn(&mut bench.watches, &mut bench.ears);
+        let now: Vec<u32> = (0..MANY)
+            .filter(|owner| bench.revisions(*owner) == [[2]])
+            .collect();
+        assert!((1..=4).contains(&now.len()), "{now:?}");
+        told.extend(now);
+    }
+    told.sort_unstable();
+    assert_eq!(told, (0..MANY).collect::<Vec<_>>());
+    assert!(!bench.watches.has_work());
+}
+
+#[test]
 fn a_compaction_does_not_take_from_a_live_watch_what_is_not_purged() {
     let mut bench = Bench::new();
     let stream = bench.watches.open(0);
@@ -307,6 +333,23 @@ fn progress_is_told_to_quiet_watches_and_on_request() {
     bench.watches.ask_progress(other);
     bench.settle();
     assert_eq!(bench.ears.take(1), [], "a stream without watches has none");
+}
+
+#[test]
+fn who_asks_for_progress_is_told_of_all_that_a_turn_has_met() {
+    let mut bench = Bench::new();
+    let stream = bench.watches.open(0);
+    bench.watch(stream, &of(b"a")).unwrap();
+    // More than a turn reads.
+    let last = 1 + 2 * limits::WATCH_EVENTS_PER_TURN as i64;
+    for _ in 1..last {
+        bench.put(b"b");
+    }
+    bench.watches.ask_progress(stream);
+    bench.store.turn(&mut bench.watches, &mut bench.ears);
+    assert_eq!(bench.ears.take(0), [], "the client may know of the last");
+    bench.settle();
+    assert_eq!(bench.ears.take(0), [Said::Progress(vec![], last)]);
 }
 
 #[test]

@@ -251,6 +251,20 @@ fn check_response(header: &api::Header, response: &Response) {
         };
         encoder.finish(header, summary).expect("small");
         assert_eq!(streamed, out);
+        // The same in two parts, aside.
+        for before in [&b""[..], b"before"] {
+            let mut joined = before.to_vec();
+            let (first, rest) = range.kvs.split_at(range.kvs.len() / 2);
+            let mut encoder = RangeEncoder::new(&mut joined, &mut scratch, 99, 1 << 20);
+            first.iter().for_each(|kv| encoder.push(kv.borrow()));
+            let mut draft = encoder.put_aside();
+            assert_eq!(joined, before);
+            let mut encoder = draft.go_on();
+            rest.iter().for_each(|kv| encoder.push(kv.borrow()));
+            encoder.pause();
+            draft.finish(header, summary, &mut joined).expect("small");
+            assert_eq!(joined[before.len()..], out[6..]);
+        }
     }
     if *response == Response::Put(api::PutResponse::default()) {
         let mut fast = b"before".to_vec();

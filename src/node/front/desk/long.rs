@@ -9,6 +9,8 @@
 
 mod hash;
 
+pub(super) mod native;
+
 mod range;
 
 mod snapshot;
@@ -24,6 +26,7 @@ use quoin_storage::tree::{Reader, Snapshot};
 use std::collections::VecDeque;
 
 pub use hash::LongHash;
+pub use native::DraftedRange;
 pub use range::LongRange;
 pub use snapshot::{Backups, LongSnapshot};
 
@@ -41,6 +44,7 @@ pub struct Long {
 #[derive(Debug)]
 pub enum Work {
     Range(Box<LongRange>),
+    Drafted(Box<DraftedRange>),
     Hash(Box<LongHash>),
     Snapshot(Box<LongSnapshot>),
 }
@@ -60,8 +64,17 @@ impl Work {
     fn step(&mut self, view: &View<'_, Snapshot<'_>>, out: &mut Vec<u8>) -> Result<Slice, Failure> {
         match self {
             Work::Range(range) => range.step(view, out),
+            Work::Drafted(range) => range.step(view, out),
             Work::Hash(hash) => hash.step(view, out),
             Work::Snapshot(snapshot) => snapshot.step(view, out),
+        }
+    }
+
+    /// Bytes of an answer that wait until it is whole.
+    fn drafted(&self) -> usize {
+        match self {
+            Work::Drafted(range) => range.bytes(),
+            Work::Range(_) | Work::Hash(_) | Work::Snapshot(_) => 0,
         }
     }
 }
@@ -72,6 +85,8 @@ pub struct LongDesk {
     working: VecDeque<(ConnectionId, u64)>,
     /// Unfinished answers in all.
     open: usize,
+    /// Bytes of answers that wait until they are whole.
+    drafted: usize,
     /// What concerns snapshots besides.
     pub backups: Backups,
 }
@@ -83,6 +98,11 @@ impl LongDesk {
 
     pub fn is_empty(&self) -> bool {
         self.open == 0
+    }
+
+    /// Bytes of answers that wait until they are whole.
+    pub fn drafted(&self) -> usize {
+        self.drafted
     }
 
     /// Those whose turn it is.
@@ -119,6 +139,7 @@ impl Desk {
         self.request_bytes += bytes;
         connection.in_flight += 1;
         connection.in_flight_bytes += bytes;
+        self.long.drafted += work.drafted();
         let long = Long {
             stream,
             bytes,
@@ -145,11 +166,18 @@ impl Desk {
         let room = self.room();
         self.ready_output(connection, now_ns);
         let before = connection.output.len();
+        self.long.drafted -= long.work.drafted();
         let sliced = match turn.view() {
             _ if room < limits::PIECE_BYTES => Err(api::Error::TooManyRequests.into()),
             Ok(view) => long.work.step(&view, &mut connection.output),
             Err(error) => Err(Failure::from(error)),
         };
+        self.long.drafted += long.work.drafted();
+        if sliced.is_err() {
+            connection.output.truncate(before);
+        }
+        let written = connection.output.len() - before;
+        self.output_bytes += written;
         if !matches!(sliced, Ok(Slice::Working)) {
             self.touch(connection, id);
         }
@@ -167,13 +195,10 @@ impl Desk {
                 self.end(connection, id, &long);
             }
             Err(failure) => {
-                connection.output.truncate(before);
                 self.end(connection, id, &long);
                 self.served(connection, id, stream, Err(failure.to_api()), now_ns);
             }
         }
-        let written = connection.output.len() - before;
-        self.output_bytes += written;
         // A slice without output has looked at as much as one with.
         (written / 256).max(limits::TURN_COST / 4)
     }
@@ -199,6 +224,7 @@ impl Desk {
 
     fn forget_one(&mut self, long: &Long) {
         self.long.open -= 1;
+        self.long.drafted -= long.work.drafted();
         self.long.backups.open -= usize::from(matches!(long.work, Work::Snapshot(_)));
         self.request_bytes -= long.bytes;
     }

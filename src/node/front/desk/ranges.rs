@@ -3,12 +3,13 @@
 
 use super::super::answer::{self, RangeWriter};
 use super::super::connection::{Connection, ConnectionId, HttpVersion, Phase};
-use super::long::{LongRange, Work};
+use super::long::{DraftedRange, LongRange, Work, native};
 use super::{Desk, Turn};
 use crate::api::{self, KvSink as _, RangeResponse, RangeSummary, Request};
 use crate::apply::{self, Failure, RangeWalk, Stand, validate};
 use crate::etcd::{self, Status, sized};
 use crate::limits;
+use crate::wire::RangeEncoder;
 use quoin_storage::mvcc::View;
 use quoin_storage::tree::Snapshot;
 
@@ -16,8 +17,8 @@ use quoin_storage::tree::Snapshot;
 enum Served {
     /// The answer is written.
     Whole,
-    /// It takes several turns.
-    Later(Box<LongRange>, usize),
+    /// It takes several turns; bytes of the request.
+    Later(Work, usize),
 }
 
 impl Desk {
@@ -64,8 +65,9 @@ impl Desk {
                 answer::close(connection, request, None);
                 Ok(())
             }
-            Ok(Served::Later(long, bytes)) => {
-                self.begin_long(connection, id, request, (Work::Range(long), bytes))
+            Ok(Served::Later(work, bytes)) => {
+                turn.cost += limits::TURN_COST / 4;
+                self.begin_long(connection, id, request, (work, bytes))
             }
             // Too long for what is free now is not too long for ever.
             Err(Failure::Refused(api::Error::ResponseTooLarge))
@@ -90,10 +92,9 @@ impl Desk {
         range: &api::RangeRequest<'_>,
     ) -> Result<Served, Failure> {
         let bytes_max = self.room().min(limits::RESPONSE_BYTES_MAX);
-        let by_pieces = connection.phase == Phase::Http(HttpVersion::Two);
-        let walk = match by_pieces {
-            true => RangeWalk::new(view, range)?,
-            false => None,
+        let walk = match connection.phase {
+            Phase::Http(HttpVersion::One) => None,
+            _ => RangeWalk::new(view, range)?,
         };
         let Some(walk) = walk else {
             if streamed {
@@ -106,11 +107,14 @@ impl Desk {
             finished.map_err(|_| api::Error::ResponseTooLarge)?;
             return Ok(Served::Whole);
         };
+        if connection.calls.is_none() {
+            return self.draft(connection, view, (header, request), walk, bytes_max);
+        }
         let bytes = range.key.len() + range.range_end.len();
         if streamed {
             let target = self.config.limits.request_bytes as u64;
             let long = LongRange::stream(walk.into_owned(), *header, target);
-            return Ok(Served::Later(Box::new(long), bytes));
+            return Ok(Served::Later(Work::Range(Box::new(long)), bytes));
         }
         let first = bytes_max.min(limits::PIECE_BYTES);
         let written = write_first(walk.clone(), view, header, range, first, connection)?;
@@ -118,9 +122,36 @@ impl Desk {
             true => Served::Whole,
             false => {
                 let long = LongRange::whole(walk.into_owned(), *header);
-                Served::Later(Box::new(long), bytes)
+                Served::Later(Work::Range(Box::new(long)), bytes)
             }
         })
+    }
+
+    /// Writes the native answer if it is short; otherwise its beginning, aside.
+    fn draft(
+        &mut self,
+        connection: &mut Connection,
+        view: &View<'_, Snapshot<'_>>,
+        (header, request): (&api::Header, u64),
+        mut walk: RangeWalk<'_>,
+        bytes_max: usize,
+    ) -> Result<Served, Failure> {
+        let out = &mut connection.output;
+        let mut encoder = RangeEncoder::new(out, &mut self.scratch, request, bytes_max);
+        let stand = native::write(&mut walk, view, &mut encoder)?;
+        if matches!(stand, Stand::Pause | Stand::Full) {
+            let too_long = match bytes_max < limits::RESPONSE_BYTES_MAX {
+                true => api::Error::TooManyRequests,
+                false => api::Error::ResponseTooLarge,
+            };
+            let (walk, draft) = (walk.into_owned(), encoder.put_aside());
+            let bytes = walk.bytes();
+            let drafted = DraftedRange::new(walk, *header, draft, too_long);
+            return Ok(Served::Later(Work::Drafted(Box::new(drafted)), bytes));
+        }
+        let finished = encoder.finish(header, walk.summary(view)?);
+        finished.map_err(|_| api::Error::ResponseTooLarge)?;
+        Ok(Served::Whole)
     }
 }
 

@@ -259,6 +259,12 @@ fn a_call_that_stalls_keeps_its_watches_waiting_and_no_others() {
         (16 * value.len()..17 * value.len()).contains(&bytes),
         "{bytes}"
     );
+    // With a call ends its watch, and no other.
+    bench.front.end_call(http, 1);
+    assert_eq!(bench.front.counts().watches, 1);
+    bench.publish(b"k", b"v");
+    bench.show();
+    assert_eq!(streams(bench.answers(http)), [2]);
     bench.front.disconnect(http);
     assert_eq!(bench.front.waiting(), (0, 0));
 }

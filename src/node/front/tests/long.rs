@@ -174,6 +174,96 @@ fn a_compaction_that_overtakes_a_long_answer_ends_it() {
     }
 }
 
+/// Asks for every pair over the native protocol.
+fn ask_all(client: &mut Client, id: u64) {
+    let range = RangeRequest {
+        key: b"k",
+        range_end: b"l",
+        ..RangeRequest::default()
+    };
+    client.raw.request(&Request::Range(range), id).unwrap();
+}
+
+/// The answer to [`ask_all`] if all values are made of one byte.
+fn all_of(value: u8) -> String {
+    let value = String::from_utf8(vec![value; VALUE]).unwrap();
+    format!("range [{}]", vec![value; PAIRS].join(","))
+}
+
+#[test]
+fn a_native_range_takes_turns_and_is_of_one_revision() {
+    let mut bench = Bench::new();
+    bench.publish_many(b'7');
+    let (mut reader, mut other) = (bench.connect(), bench.connect());
+    ask_all(&mut reader, 1);
+    reader.send(&mut bench);
+    let mut turns = 0;
+    while bench.front.output(reader.id).len() < 1000 {
+        // Others are served meanwhile, and see what is new.
+        bench.publish_many(b'8');
+        other.get(b"k000000", 2);
+        other.send(&mut bench);
+        let answers = other.take(&mut bench);
+        assert_eq!(answers, [(2, format!("range [{}]", "8".repeat(VALUE)))]);
+        assert!(bench.front.has_work());
+        bench.front.resume(bench.now_ns);
+        turns += 1;
+    }
+    let slices = PAIRS * VALUE / limits::PIECE_BYTES;
+    assert!(turns >= slices / limits::LONG_SLICES_PER_TURN, "{turns}");
+    assert_eq!(reader.take(&mut bench), [(1, all_of(b'7'))]);
+    assert_eq!(bench.front.waiting(), (0, 0));
+    assert!(bench.front.is_quiet());
+}
+
+#[test]
+fn native_ranges_are_answered_a_few_at_a_time_and_all() {
+    let mut bench = Bench::new();
+    bench.publish_many(b'7');
+    let mut reader = bench.connect();
+    let count = 3 * limits::DRAFTS_PER_CONNECTION as u64;
+    (1..=count).for_each(|id| ask_all(&mut reader, id));
+    reader.send(&mut bench);
+    assert!(!bench.front.wants_input(reader.id), "it has enough");
+    let mut answers = Vec::new();
+    for _ in 0..1000 {
+        bench.front.resume(bench.now_ns);
+        let drafted = bench.front.desk.long.drafted();
+        let most = limits::DRAFTS_PER_CONNECTION * PAIRS * (VALUE + 100);
+        assert!(drafted < most, "{drafted}");
+        answers.extend(reader.take(&mut bench));
+    }
+    answers.sort();
+    assert_eq!(
+        answers,
+        (1..=count).map(|id| (id, all_of(b'7'))).collect::<Vec<_>>()
+    );
+    assert!(bench.front.wants_input(reader.id));
+    assert!(bench.front.is_quiet());
+}
+
+#[test]
+fn a_native_range_ends_with_its_connection_or_its_revision() {
+    let mut bench = Bench::new();
+    bench.publish_many(b'7');
+    bench.publish(b"k", b"v");
+    let (mut gone, mut late) = (bench.connect(), bench.connect());
+    for client in [&mut gone, &mut late] {
+        ask_all(client, 1);
+        client.send(&mut bench);
+    }
+    bench.front.resume(bench.now_ns);
+    assert!(bench.front.desk.long.drafted() > limits::PIECE_BYTES);
+    bench.front.disconnect(gone.id);
+    bench.publish(b"k", b"v");
+    bench.compact_at(4);
+    bench.front.resume(bench.now_ns);
+    let compacted = format!("{:?}", Some(crate::api::Error::Compacted));
+    assert_eq!(late.take(&mut bench), [(1, compacted)]);
+    assert_eq!(bench.front.desk.long.drafted(), 0);
+    assert!(bench.front.is_quiet());
+}
+
 #[test]
 fn who_gives_up_a_long_answer_is_charged_no_more() {
     let mut bench = Bench::new();

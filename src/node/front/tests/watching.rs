@@ -214,6 +214,34 @@ fn many_clients_that_do_not_read_share_what_one_may_leave() {
 }
 
 #[test]
+fn watches_that_a_full_front_has_held_back_go_on_when_it_is_not_full() {
+    const VALUE: usize = 16 << 20;
+    let mut bench = Bench::new();
+    let full = limits::WATCH_OUTPUT_PER_FRONT / VALUE;
+    let mut clients: Vec<Client> = (0..full + 3).map(|_| bench.connect()).collect();
+    for client in &mut clients {
+        client.watch(&mut bench, b"key", 5);
+        client.hear(&mut bench);
+    }
+    bench.publish(b"key", &vec![7; VALUE]);
+    for _ in 0..2 * clients.len() {
+        bench.show();
+    }
+    let (told, held): (Vec<_>, Vec<_>) =
+        (clients.into_iter()).partition(|client| !bench.front.output(client.id).is_empty());
+    assert_eq!((told.len(), held.len()), (full, 3));
+    assert!(!bench.front.has_work(), "nobody waits busily");
+    for client in told {
+        bench.front.disconnect(client.id);
+    }
+    bench.later(1);
+    for mut client in held {
+        bench.show();
+        assert_eq!(client.hear(&mut bench).len(), 1);
+    }
+}
+
+#[test]
 fn a_client_that_stands_still_holds_what_it_is_owed_and_no_more() {
     let mut bench = Bench::new();
     let mut client = bench.connect();
