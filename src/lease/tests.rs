@@ -152,6 +152,7 @@ fn ends_are_rationed() {
     for of in &first[..4] {
         lessor.expired(*of, nobody);
     }
+    assert_eq!(lessor.next_ns(), 0, "others may end now");
     assert_eq!(lessor.take_upkeep().expire.len(), 4);
     lessor.revoked(first[5].id, nobody);
     lessor.expired(first[5], nobody);

@@ -192,3 +192,66 @@ impl Leases {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::messages::LeaseTimeAsk;
+
+    const FRONT: FrontId = FrontId(1);
+
+    fn asks(keep: &[(u64, i64)], times: &[u64], lists: &[u64]) -> LeaseAsks {
+        let ask = |waiter: &u64| LeaseTimeAsk {
+            waiter: WaiterId(*waiter),
+            id: 7,
+            body: Vec::new(),
+        };
+        LeaseAsks {
+            front: FRONT,
+            keep_alives: keep.iter().map(|(who, id)| (WaiterId(*who), *id)).collect(),
+            times: times.iter().map(ask).collect(),
+            lists: lists.iter().copied().map(WaiterId).collect(),
+        }
+    }
+
+    /// What is sent at the end of a turn: who was refused, and how many were answered.
+    fn sent(leases: &mut Leases) -> (Vec<u64>, usize) {
+        let mut out = Vec::new();
+        leases.send(&mut out);
+        match out.pop() {
+            None => (Vec::new(), 0),
+            Some(OrderOutput::Front(FRONT, FrontInput::Leases(answers))) => {
+                let refused = answers.refused.iter().map(|waiter| waiter.0).collect();
+                let answered = answers.kept.len() + answers.times.len() + answers.lists.len();
+                (refused, answered)
+            }
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn whoever_asks_in_vain_is_told_so() {
+        let mut leases = Leases {
+            lessor: None,
+            answers: (0..3).map(|_| LeaseAnswers::default()).collect(),
+            changes: Vec::new(),
+            renewals: 0,
+        };
+        leases.ask(asks(&[(1, 7)], &[2], &[3]), 5, 0);
+        assert_eq!(sent(&mut leases), (vec![1, 2, 3], 0));
+
+        let mut lessor = Lessor::new(0);
+        let lease = GrantedLease {
+            id: 7,
+            granted_at: 1,
+        };
+        // What is on record is struck out before a renewal is answered.
+        lessor.add(lease, 100, 50, 0);
+        leases.lessor = Some(lessor);
+        leases.ask(asks(&[(1, 7), (2, 8)], &[3], &[4]), 5, 0);
+        assert_eq!(sent(&mut leases), (vec![], 3));
+        assert_eq!(sent(&mut leases), (vec![], 0));
+        leases.lose();
+        assert_eq!(sent(&mut leases), (vec![1], 0), "who waited");
+    }
+}

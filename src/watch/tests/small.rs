@@ -261,6 +261,22 @@ fn a_large_event_for_many_takes_several_turns() {
 }
 
 #[test]
+fn a_purge_that_overtakes_the_head_takes_nothing_from_who_begins_behind_it() {
+    let mut bench = Bench::new();
+    let (early, late) = (bench.watches.open(0), bench.watches.open(1));
+    bench.watch(early, &of(b"key")).unwrap();
+    bench.watch(late, &from(b"key", 4)).unwrap();
+    for _ in 2..=6 {
+        bench.put(b"key");
+    }
+    bench.store.compact(4);
+    bench.store.purge(100);
+    bench.settle();
+    assert_eq!(bench.ears.take(0), [Said::Compacted(0, 4)]);
+    assert_eq!(bench.revisions(1).concat(), [4, 5, 6]);
+}
+
+#[test]
 fn a_compaction_does_not_take_from_a_live_watch_what_is_not_purged() {
     let mut bench = Bench::new();
     let stream = bench.watches.open(0);

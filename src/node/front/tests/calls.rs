@@ -2,6 +2,7 @@
 
 use super::super::{Answers, HttpVersion};
 use super::*;
+use crate::etcd::pb::{Fields, Value};
 use crate::etcd::{Code, Method, Status, message};
 use crate::propose::command::CommandKind;
 
@@ -267,6 +268,41 @@ fn a_call_that_stalls_keeps_its_watches_waiting_and_no_others() {
     assert_eq!(streams(bench.answers(http)), [2]);
     bench.front.disconnect(http);
     assert_eq!(bench.front.waiting(), (0, 0));
+}
+
+#[test]
+fn all_parts_of_a_revision_but_the_last_say_that_more_follow() {
+    let mut bench = Bench::new();
+    let http = bench.connect_http();
+    // Every key from `k` on; field 8 asks for parts.
+    let create = [0x0a, 8, 0x0a, 1, b'k', 0x12, 1, 0, 0x40, 1];
+    bench.call(http, 1, Method::Watch, &create);
+    assert_eq!(bench.answers(http).len(), 1);
+    let value = vec![1; 1 << 20];
+    let mut meta = Meta::decode(bench.writer.user()).unwrap();
+    let mut txn = bench.writer.begin();
+    let mut write = WriteTxn::begin(&mut txn, &mut meta);
+    for key in [b"k1", b"k2", b"k3"] {
+        write.put(key, &value, 0).unwrap();
+    }
+    write.finish();
+    txn.commit(&meta.encode());
+    bench.show();
+    let mut parts = Vec::new();
+    for (_, message) in bench.answers(http) {
+        let message = message.unwrap();
+        let (mut more, mut events) = (false, 0);
+        let mut fields = Fields::of(&message);
+        while let Some((number, value)) = fields.field().unwrap() {
+            match (number, value) {
+                (7, Value::Varint(number)) => more = number == 1,
+                (11, Value::Bytes(_)) => events += 1,
+                _ => {}
+            }
+        }
+        parts.push((events, more));
+    }
+    assert_eq!(parts, [(1, true), (1, true), (1, false)]);
 }
 
 #[test]
