@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::args::{Flag, Parsed, flag, switch};
 use crate::driver::{Limits, Phase};
-use crate::options::{Leases, Options, Target};
+use crate::options::{Leases, Options};
 use crate::record::{Board, Recorder};
 use crate::report::{Outcome, time};
 use crate::run::{self, nanos};
@@ -114,19 +114,7 @@ impl Plan {
 
     /// A plan from the command line.
     pub fn from_args(parsed: &Parsed) -> Result<Plan, String> {
-        let targets = [("quoin", Target::Quoin), ("etcd", Target::Etcd)];
-        let target = parsed.choice("target", &targets, Target::Quoin)?;
-        let endpoints = parsed.text("endpoints").unwrap_or("127.0.0.1:2379");
-        let endpoints = crate::options::endpoints(endpoints)?;
-        let plain = Options {
-            timeout: parsed.duration("timeout", Duration::from_secs(10))?,
-            seed: parsed.number("seed", 1, 0, u64::MAX)?,
-            quiet: parsed.has("quiet"),
-            json: parsed.text("json").map(Into::into),
-            html: parsed.text("html").map(Into::into),
-            endpoints: endpoints.clone(),
-            ..Options::plain(target, endpoints[0])
-        };
+        let plain = Options::plain_from_args(parsed)?;
         let shape = (
             parsed.number("connections", 50, 1, 60_000)? as usize,
             parsed.number("in-flight", 32, 1, 65_536)? as usize,

@@ -270,6 +270,23 @@ impl Options {
         }
     }
 
+    /// The same with what the command line says of every load that is made of others: where it
+    /// goes, how patient it is, and what it reports.
+    pub fn plain_from_args(parsed: &Parsed) -> Result<Options, String> {
+        let targets = [("quoin", Target::Quoin), ("etcd", Target::Etcd)];
+        let target = parsed.choice("target", &targets, Target::Quoin)?;
+        let endpoints = endpoints(parsed.text("endpoints").unwrap_or("127.0.0.1:2379"))?;
+        Ok(Options {
+            timeout: parsed.duration("timeout", Duration::from_secs(10))?,
+            seed: parsed.number("seed", 1, 0, u64::MAX)?,
+            quiet: parsed.has("quiet"),
+            json: parsed.text("json").map(PathBuf::from),
+            html: parsed.text("html").map(PathBuf::from),
+            endpoints: endpoints.clone(),
+            ..Options::plain(target, endpoints[0])
+        })
+    }
+
     /// Reads and checks the options of `workload`.
     pub fn from_args(workload: Workload, parsed: &Parsed) -> Result<Options, String> {
         let targets = [

@@ -81,3 +81,36 @@ fn leases_survive_what_kills_the_server() {
         server.kill();
     }
 }
+
+#[test]
+fn a_process_that_is_paused_takes_renewals_before_it_ends_leases() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start(&dir.path().join("data"));
+    let client = client(&server);
+    for id in [1, 2] {
+        let grant = LeaseGrantRequest { ttl: 3, id };
+        client.lease_grant_with(grant).expect("a grant");
+        put(&client, &format!("{id}"), id);
+    }
+    let there = || [b"1", b"2"].map(|key| client.get(key).expect("a read").body.is_some());
+    server.signal(libc::SIGSTOP);
+    let renewed = thread::scope(|scope| {
+        let asked = scope.spawn(|| client.lease_keep_alive(1).expect("an answer").body.ttl);
+        // Longer than both leases.
+        thread::sleep(Duration::from_secs(4));
+        server.signal(libc::SIGCONT);
+        asked.join().expect("no panic")
+    });
+    let begun = Instant::now();
+    assert_eq!(renewed, 3);
+    while there()[1] {
+        assert!(begun.elapsed() < Duration::from_secs(2), "it never ends");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(there()[0], "it was renewed");
+    while there()[0] {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it never ends");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(2_500), "too early");
+}

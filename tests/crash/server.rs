@@ -115,10 +115,15 @@ impl Server {
 
     /// Sends SIGTERM and waits for the end.
     pub fn terminate(mut self) -> (ExitStatus, Vec<String>) {
+        self.signal(libc::SIGTERM);
+        self.wait()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
         let pid = i32::try_from(self.child.id()).expect("a process id");
         // SAFETY: sends a signal to the child, which has not been waited for, so its id is its own.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
-        self.wait()
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
     /// Waits for an end that nobody asked for: exit code, and what was said.

@@ -45,28 +45,16 @@ impl Heavy<'_> {
             grouped(self.many as f64)
         );
         puts.note = "puts 50x32 of keys that nobody watches, with the watches and without".into();
-        for round in 0..self.rounds {
-            match self.idle_round() {
-                Ok((bytes, rates)) => {
-                    eprintln!(
-                        "idle-watches  round {}: {} bytes each; {}/s with them, {}/s without",
-                        round + 1,
-                        digits(bytes),
-                        grouped(rates.0),
-                        grouped(rates.1)
-                    );
-                    memory.rounds.push((bytes, BYTES_EACH));
-                    puts.rounds.push(rates);
-                }
-                Err(why) => {
-                    memory.invalid = Some(format!("quoin: {why}"));
-                    puts.invalid = memory.invalid.clone();
-                    break;
-                }
-            }
-        }
-        self.clean();
-        vec![memory, puts]
+        self.rounds([memory, puts], |round| {
+            let (bytes, rates) = self.idle_round()?;
+            eprintln!(
+                "idle-watches  round {round}: {} bytes each; {}/s with them, {}/s without",
+                digits(bytes),
+                grouped(rates.0),
+                grouped(rates.1)
+            );
+            Ok([(bytes, BYTES_EACH), rates])
+        })
     }
 
     /// Bytes of a watch; puts per second with the watches, and without.
@@ -117,28 +105,16 @@ impl Heavy<'_> {
             "puts 50x32, {} of them, with the watches and right before",
             grouped(self.events as f64)
         );
-        for round in 0..self.rounds {
-            match self.stalled_round() {
-                Ok((bytes, rates)) => {
-                    eprintln!(
-                        "stalled-watches  round {}: {} MiB; {}/s with them, {}/s without",
-                        round + 1,
-                        digits(bytes / f64::from(1 << 20)),
-                        grouped(rates.0),
-                        grouped(rates.1)
-                    );
-                    memory.rounds.push((bytes.max(1.0), STALLED_BYTES));
-                    puts.rounds.push(rates);
-                }
-                Err(why) => {
-                    memory.invalid = Some(format!("quoin: {why}"));
-                    puts.invalid = memory.invalid.clone();
-                    break;
-                }
-            }
-        }
-        self.clean();
-        vec![memory, puts]
+        self.rounds([memory, puts], |round| {
+            let (bytes, rates) = self.stalled_round()?;
+            eprintln!(
+                "stalled-watches  round {round}: {} MiB; {}/s with them, {}/s without",
+                digits(bytes / f64::from(1 << 20)),
+                grouped(rates.0),
+                grouped(rates.1)
+            );
+            Ok([(bytes.max(1.0), STALLED_BYTES), rates])
+        })
     }
 
     fn stalled_round(&self) -> Result<(f64, (f64, f64)), String> {
@@ -176,20 +152,11 @@ impl Heavy<'_> {
     pub fn leases(&self) -> Vec<Row> {
         let mut row = Row::new("leases", "limit 150 B", Unit::Each, Some(1.0));
         row.note = format!("RssAnon of {} live leases", grouped(self.many as f64));
-        for round in 0..self.rounds {
-            match self.leases_round() {
-                Ok(bytes) => {
-                    eprintln!("leases  round {}: {} bytes each", round + 1, digits(bytes));
-                    row.rounds.push((bytes, BYTES_EACH));
-                }
-                Err(why) => {
-                    row.invalid = Some(format!("quoin: {why}"));
-                    break;
-                }
-            }
-        }
-        self.clean();
-        vec![row]
+        self.rounds([row], |round| {
+            let bytes = self.leases_round()?;
+            eprintln!("leases  round {round}: {} bytes each", digits(bytes));
+            Ok([(bytes, BYTES_EACH)])
+        })
     }
 
     fn leases_round(&self) -> Result<f64, String> {
@@ -222,42 +189,52 @@ impl Heavy<'_> {
             grouped(self.expiring as f64)
         );
         puts.note = "puts 64x1: p99 meanwhile, and before".into();
-        for round in 0..self.rounds {
-            let found = self.start(Target::Quoin, false).and_then(|server| {
-                let plan = crate::expiry::Plan::new(
-                    Options::plain(Target::Quoin, server.address),
-                    self.expiring,
-                );
-                crate::expiry::run(&plan)
-            });
-            match found {
-                Ok((outcome, effect)) if outcome.failed() == 0 => {
-                    let us = |ns: u64| ns as f64 / 1000.0;
-                    let last = outcome.percentile(100.0);
-                    eprintln!(
-                        "expiry  round {}: all gone after {}; puts p99 {} meanwhile, {} before",
-                        round + 1,
-                        time(last),
-                        time(effect.during),
-                        time(effect.before)
-                    );
-                    gone.rounds.push((last as f64 / 1e9, 3.0));
-                    puts.rounds.push((us(effect.during), us(effect.before)));
-                }
-                Ok((outcome, _)) => {
-                    gone.invalid = Some(format!("quoin: {:?}", outcome.errors));
-                    puts.invalid = gone.invalid.clone();
-                    break;
+        self.rounds([gone, puts], |round| {
+            let server = self.start(Target::Quoin, false)?;
+            let plain = Options::plain(Target::Quoin, server.address);
+            let plan = crate::expiry::Plan::new(plain, self.expiring);
+            let (outcome, effect) = crate::expiry::run(&plan)?;
+            if outcome.failed() > 0 {
+                return Err(format!("{:?}", outcome.errors));
+            }
+            let last = outcome.percentile(100.0);
+            eprintln!(
+                "expiry  round {round}: all gone after {}; puts p99 {} meanwhile, {} before",
+                time(last),
+                time(effect.during),
+                time(effect.before)
+            );
+            let us = |ns: u64| ns as f64 / 1000.0;
+            Ok([
+                (last as f64 / 1e9, 3.0),
+                (us(effect.during), us(effect.before)),
+            ])
+        })
+    }
+
+    /// Runs the rounds of some rows; one that fails makes all of them invalid.
+    fn rounds<const N: usize>(
+        &self,
+        mut rows: [Row; N],
+        round: impl Fn(usize) -> Result<[(f64, f64); N], String>,
+    ) -> Vec<Row> {
+        for number in 1..=self.rounds {
+            match round(number) {
+                Ok(found) => {
+                    for (row, found) in rows.iter_mut().zip(found) {
+                        row.rounds.push(found);
+                    }
                 }
                 Err(why) => {
-                    gone.invalid = Some(format!("quoin: {why}"));
-                    puts.invalid = gone.invalid.clone();
+                    for row in &mut rows {
+                        row.invalid = Some(format!("quoin: {why}"));
+                    }
                     break;
                 }
             }
         }
         self.clean();
-        vec![gone, puts]
+        rows.into()
     }
 
     fn clean(&self) {

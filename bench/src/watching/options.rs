@@ -130,7 +130,6 @@ pub fn name(writes: &Options) -> &'static str {
 impl Plan {
     /// A plan with the defaults of a kind, for these flags.
     pub fn from_args(kind: Kind, parsed: &Parsed) -> Result<Plan, String> {
-        let targets = [("quoin", Target::Quoin), ("etcd", Target::Etcd)];
         let number = |name: &str, default: u64, most: u64| parsed.number(name, default, 1, most);
         let [connections, watches, writers, in_flight] = match kind {
             Kind::FanOut => [100, 100, 1, 1],
@@ -152,10 +151,7 @@ impl Plan {
             _ => Stop::After(parsed.duration("duration", Duration::from_secs(10))?),
         };
         let rate = parsed.fraction("rate", 0.001, 1e9)?;
-        let target = parsed.choice("target", &targets, Target::Quoin)?;
-        let endpoints = parsed.text("endpoints").unwrap_or("127.0.0.1:2379");
         let writes = Options {
-            endpoints: crate::options::endpoints(endpoints)?,
             in_flight: number("in-flight", in_flight, 65_536)? as usize,
             rate: match kind {
                 Kind::Latency => rate.or(Some(10_000.0)),
@@ -163,12 +159,7 @@ impl Plan {
             },
             value_size: parsed.number("value-size", 256, STAMP as u64, 1 << 30)? as usize,
             stop,
-            timeout: parsed.duration("timeout", Duration::from_secs(10))?,
-            seed: parsed.number("seed", 1, 0, u64::MAX)?,
-            quiet: parsed.has("quiet"),
-            json: parsed.text("json").map(Into::into),
-            html: parsed.text("html").map(Into::into),
-            ..Options::plain(target, "127.0.0.1:2379".parse().map_err(|_| "no address")?)
+            ..Options::plain_from_args(parsed)?
         };
         if writes.timeout.is_zero() || writes.stop == Stop::After(Duration::ZERO) {
             return Err("--timeout and --duration must be longer than nothing".into());
