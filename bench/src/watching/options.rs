@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Plan;
 use crate::args::{Flag, Parsed, flag, switch};
 use crate::keys::shortest_key;
-use crate::options::{Leases, Options, Stop, Target, Workload, fresh_lease_id};
+use crate::options::{Leases, Options, Stop, Workload, fresh_lease_id};
 use crate::workload::STAMP;
 
 /// Which load with watches.
