@@ -302,3 +302,63 @@ fn a_reader_pinned_over_many_checkpoints_keeps_its_state() {
     txn.commit(b"");
     writer.check().expect("sound");
 }
+
+/// On a full disk others take at once what becomes free. What a checkpoint needs of the reserve it
+/// gets; the rest stays in reserve.
+#[test]
+#[cfg_attr(miri, ignore = "too slow")]
+fn on_a_full_disk_others_do_not_take_the_reserve() {
+    let disk = SimDisk::new(8);
+    disk.set_capacity(8 << 20);
+    let handle: Arc<dyn Disk> = Arc::new(disk.clone());
+    let options = TreeOptions {
+        spare_bytes: 1 << 20,
+        young_bytes_max: 1 << 20,
+        extent_bytes: 64 << 10,
+        ..options()
+    };
+    let (mut writer, _shared) = open_at(&handle, options).expect("a new file");
+    let other = handle.open_pages("other", 64 << 20).expect("a file");
+    let mut taken = 0;
+    let mut take_all = || {
+        while other.allocate(taken, 4096).is_ok() {
+            taken += 4096;
+        }
+    };
+    let mut written = 0;
+    while !writer.full() {
+        let mut txn = writer.begin();
+        for _ in 0..50 {
+            let inserted = txn.insert(TreeId::Key, &key(written), &[&[1; 300]], true);
+            inserted.expect("the reserve is whole");
+            written += 1;
+        }
+        txn.commit(b"");
+        writer.checkpoint_now().expect("a full disk is no error");
+        if written > 5000 {
+            take_all();
+        }
+        assert!(written < 100_000, "8 MiB never fill");
+    }
+    take_all();
+    let random_half = |n: &u64| n.wrapping_mul(0x9e37_79b9) & 1 == 0;
+    for chunk in Vec::from_iter((0..written).filter(random_half)).chunks(100) {
+        let mut txn = writer.begin();
+        txn.use_reserve();
+        for &n in chunk {
+            assert!(txn.remove(TreeId::Key, &key(n)).expect("removals go on"));
+        }
+        txn.commit(b"");
+        assert!(
+            writer.checkpoint_now().expect("no error"),
+            "no space for it"
+        );
+        take_all();
+    }
+    writer.check().expect("sound");
+    disk.set_capacity(64 << 20);
+    let txn = writer.begin();
+    txn.commit(b"");
+    assert!(writer.checkpoint_now().expect("no error"));
+    assert!(!writer.full());
+}

@@ -146,8 +146,10 @@ impl CheckpointJob {
             Err(TreeError::NoSpace) => false,
             Err(e) => return Err(e),
         };
-        if durable && !self.plan.spare.held {
+        if durable {
             self.plan.spare.hold()?;
+        } else {
+            self.plan.spare.refuse();
         }
         Ok(CheckpointDone {
             generation: self.plan.meta.generation,
@@ -176,9 +178,12 @@ impl CheckpointJob {
     fn allocate(&mut self, file: &dyn PageFile) -> Result<(), TreeError> {
         for run in std::mem::take(&mut self.plan.allocate) {
             let (at, len) = (offset(run.start), offset(run.end - run.start));
-            match file.allocate(at, len).map_err(TreeError::from) {
-                Err(TreeError::NoSpace) if self.plan.spare.release()? => file.allocate(at, len)?,
-                other => other?,
+            loop {
+                match file.allocate(at, len).map_err(TreeError::from) {
+                    // The log may be faster to take what is given: then there is more, to the end.
+                    Err(TreeError::NoSpace) if self.plan.spare.give(len)? => {}
+                    other => break other?,
+                }
             }
             self.frames.file_grew(run.end);
         }

@@ -291,14 +291,18 @@ pub fn open(
     Ok((writer, shared))
 }
 
-/// Disk space held back in a file of its own.
+/// Disk space held back in a file of its own: its first `held` bytes have blocks.
 #[derive(Clone)]
 pub(super) struct Spare {
     file: Option<Arc<dyn PageFile>>,
     bytes: u64,
-    /// The space is really held.
-    pub(super) held: bool,
+    held: u64,
+    /// A checkpoint found no space, in spite of what was held.
+    refused: bool,
 }
+
+/// What is taken and given of the spare space at a time, if not more is asked for.
+const SPARE_PIECE: u64 = 16 * PAGE as u64;
 
 impl Spare {
     fn open(disk: &dyn Disk, name: &str, bytes: u64) -> Result<Spare, TreeError> {
@@ -306,37 +310,61 @@ impl Spare {
         let mut spare = Spare {
             file: None,
             bytes,
-            held: true,
+            held: 0,
+            refused: false,
         };
         if bytes > 0 {
             spare.file = Some(disk.open_pages(&spare_name(name), bytes)?);
-            spare.hold()?;
         }
+        spare.hold()?;
         Ok(spare)
     }
 
-    /// Tries to hold the space; a full disk is no error.
+    /// Whether all of it is held, and was enough.
+    pub(super) fn is_whole(&self) -> bool {
+        self.held == self.bytes && !self.refused
+    }
+
+    /// A checkpoint found no space.
+    pub(super) fn refuse(&mut self) {
+        self.refused = true;
+    }
+
+    /// Tries to hold all of the space, or as much as there is; a full disk is no error.
     pub(super) fn hold(&mut self) -> Result<(), TreeError> {
+        self.refused = false;
         let Some(file) = &self.file else {
-            self.held = true;
             return Ok(());
         };
-        match file.allocate(0, self.bytes).map_err(TreeError::from) {
-            Ok(()) => self.held = true,
-            Err(TreeError::NoSpace) => self.held = false,
-            Err(e) => return Err(e),
+        let mut len = self.bytes - self.held;
+        while len > 0 {
+            match file.allocate(self.held, len).map_err(TreeError::from) {
+                Ok(()) => {
+                    self.held += len;
+                    len = len.min(self.bytes - self.held);
+                }
+                // Half of it, in whole pages, until even a small piece finds no room.
+                Err(TreeError::NoSpace) if len > SPARE_PIECE => {
+                    len = (len / 2).next_multiple_of(PAGE as u64);
+                }
+                Err(TreeError::NoSpace) => return Ok(()),
+                Err(e) => return Err(e),
+            }
         }
         Ok(())
     }
 
-    /// Gives the space to whoever needs it; says whether there was any.
-    pub(super) fn release(&mut self) -> Result<bool, TreeError> {
+    /// Gives up so much of the space, or what is left of it, and no more: others, too, take what
+    /// becomes free on a full disk. Says whether there was any.
+    pub(super) fn give(&mut self, bytes: u64) -> Result<bool, TreeError> {
         let Some(file) = &self.file else {
-            self.held = false;
             return Ok(false);
         };
-        self.held = false;
-        file.punch(0, self.bytes)?;
-        Ok(true)
+        let len = bytes.max(SPARE_PIECE).min(self.held);
+        if len > 0 {
+            self.held -= len;
+            file.punch(self.held, len)?;
+        }
+        Ok(len > 0)
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Space {
     no_idle_run_of: u64,
     /// The same of long runs most of whose pages have blocks.
     no_mostly_idle: bool,
+    /// The disk is full: free pages with blocks are used before any others.
+    tight: bool,
     /// Young deaths: (the version that no longer reaches it, pages).
     pending_young: VecDeque<(u64, Extent)>,
     pending_durable: VecDeque<Pending>,
@@ -93,6 +95,7 @@ impl Space {
             no_run_of: u64::MAX,
             no_idle_run_of: u64::MAX,
             no_mostly_idle: false,
+            tight: false,
             pending_young: VecDeque::new(),
             pending_durable: VecDeque::new(),
             pending: 0,
@@ -103,6 +106,11 @@ impl Space {
             space.push_durable((id, 1), generation.saturating_sub(1), 0);
         }
         space
+    }
+
+    /// Whether the disk is full.
+    pub(super) fn set_tight(&mut self, tight: bool) {
+        self.tight = tight;
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -159,7 +167,7 @@ impl Space {
         // depends on how many there are.
         let idle = self.free.idle().saturating_sub(self.extent_pages);
         for (least, share) in SHORT_RUNS {
-            if idle > self.live.len() / share
+            if (self.tight || idle > self.live.len() / share)
                 && let Some(run) = self.find_idle(least)
             {
                 return Some(self.take_run(run, self.extent_pages));

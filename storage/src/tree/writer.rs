@@ -174,7 +174,7 @@ impl Writer {
     /// Whether the disk is full, or nearly all that the file may grow to is used: ordinary
     /// inserts fail until a checkpoint finds space again, or deletes have made some.
     pub fn full(&self) -> bool {
-        !self.spare.held || self.space.is_nearly_used()
+        !self.spare.is_whole() || self.space.is_nearly_used()
     }
 
     /// Sizes.
@@ -361,6 +361,7 @@ impl Writer {
         );
         self.space.end_punch();
         self.spare = done.spare;
+        self.space.set_tight(!self.spare.is_whole());
         if done.durable {
             self.space.set_backed(&flight.pages);
             for run in flight.pages.runs() {
@@ -373,7 +374,6 @@ impl Writer {
             self.durable.older = flight.generation;
             self.durable.safe_user = flight.user;
         } else {
-            self.spare.held = false;
             self.changed = true;
             self.bitmap = None;
             self.space.untake_live(flight.bitmap);
