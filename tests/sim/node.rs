@@ -200,8 +200,14 @@ impl Node {
                 }
                 LogWork::Cut(index) => {
                     let index = *index;
+                    // A flush without space makes the cuts behind it, and this one is taken.
+                    self.log_queue.pop_front();
                     self.flush()?;
-                    self.log.cut(index)
+                    let cut = self.log.cut(index);
+                    if cut.is_ok() {
+                        continue;
+                    }
+                    cut
                 }
             };
             match done {
