@@ -1,20 +1,29 @@
 //! Finding a key in a page.
 //!
 //! A cell that is looked at is a line of memory that is seldom in the cache, so the search looks at
-//! few: where the keys on both sides of the page are known from its parent, it guesses by
+//! few, and has those of a leaf fetched side by side, since waiting for one after another is most of
+//! a look-up's time: where the keys on both sides of the page are known from its parent, it guesses by
 //! interpolation between them, and halves only what a few guesses leave over. A guess steers the
 //! search and decides nothing: whatever the keys are like, the comparisons do.
 #![forbid(unsafe_code)]
 
 use super::cast::prefetch;
 use super::cell::{RUN_BYTES, Run};
-use super::layout::{KEY_RUN, Page};
+use super::layout::{KEY_RUN, PAGE, Page};
 use std::cmp::Ordering;
 
 /// Guesses before the rest is halved.
 const GUESSES: usize = 4;
 /// So few cells are not worth a guess.
 const FEW: usize = 3;
+/// Cells on either side of a leaf's first guess that are fetched with it.
+const NEAR: usize = 3;
+/// Where cells have as many bytes on average, one is fetched whole instead of its neighbours.
+const LARGE: usize = 128;
+/// Bytes fetched of one cell at most.
+const WHOLE_MAX: usize = 512;
+/// Bytes of a line of the processor's cache.
+const LINE: usize = 64;
 
 /// The keys between which all keys of a page lie, as far as its ancestors tell: at or above `low`,
 /// below `high`.
@@ -33,7 +42,7 @@ struct Scale {
 }
 
 impl Scale {
-    #[inline]
+    #[inline(always)]
     fn new(between: Between<'_>) -> Option<Scale> {
         let (low, high) = (between.low?, between.high?);
         let shared = shared(low, high);
@@ -48,8 +57,9 @@ impl Scale {
     /// Where in `count` cells a key would be if they were spread evenly.
     #[inline(always)]
     fn guess(&self, key: u64, count: usize) -> usize {
-        let part = key.saturating_sub(self.low) as f64 / (self.high - self.low) as f64;
-        ((part * count as f64) as usize).min(count - 1)
+        // First the product: where keys are spread evenly, as revisions are, the guess is exact.
+        let part = key.saturating_sub(self.low) as f64 * count as f64;
+        ((part / (self.high - self.low) as f64) as usize).min(count - 1)
     }
 }
 
@@ -88,7 +98,7 @@ fn word(key: &[u8], at: usize) -> u64 {
 
 impl Page {
     /// Between which keys the child of a branch's cell lies, given the branch's own place.
-    #[inline]
+    #[inline(always)]
     pub fn between<'a>(&'a self, index: usize, own: Between<'a>) -> Between<'a> {
         let inline = |index: usize| {
             let run = self.flags(index) & KEY_RUN != 0;
@@ -138,7 +148,7 @@ impl Page {
         prefetch(start.cast::<u8>().wrapping_add(64));
     }
 
-    /// Has the processor fetch the cell of a leaf at which a search for `key` would begin.
+    /// Has the processor fetch the cells of a leaf at which a search for `key` would begin.
     #[inline(always)]
     pub fn prefetch_guess(&self, key: &[u8], between: Between<'_>) {
         let count = self.count();
@@ -149,7 +159,37 @@ impl Page {
             Some(scale) => scale.guess(word(key, scale.shared), count),
             None => count / 2,
         };
-        prefetch(self.cell_on(index).as_ptr());
+        self.prefetch_near(index);
+    }
+
+    /// Has the processor fetch what a search in a leaf will touch, if it begins at `index`: small
+    /// cells around it, among which the search moves; of a large one all of it, since there are few
+    /// beside it, and whoever finds it reads it to its end.
+    #[inline(always)]
+    fn prefetch_near(&self, index: usize) {
+        let count = self.count();
+        let cell = self.cell_on(index);
+        prefetch(cell.as_ptr());
+        if self.used() < LARGE * count {
+            for step in 1..=NEAR {
+                if let Some(before) = index.checked_sub(step) {
+                    prefetch(self.cell_on(before).as_ptr());
+                }
+                if index + step < count {
+                    prefetch(self.cell_on(index + step).as_ptr());
+                }
+            }
+            return;
+        }
+        // Cells that came in order lie below each other, so the one before tells the end.
+        let end = match index.checked_sub(1) {
+            Some(before) => self.slot(before),
+            None => PAGE,
+        };
+        let len = end.saturating_sub(self.slot(index)).min(WHOLE_MAX);
+        for line in (LINE..len).step_by(LINE) {
+            prefetch(cell.as_ptr().wrapping_add(line));
+        }
     }
 
     /// Finds `key` among the cells from `first` on.
@@ -164,6 +204,9 @@ impl Page {
         let (mut low, mut high) = (first, self.count());
         if let Some(mut scale) = Scale::new(between) {
             let wanted = word(key, scale.shared);
+            if self.is_leaf() && low < high {
+                self.prefetch_near(low + scale.guess(wanted, high - low));
+            }
             for _ in 0..GUESSES {
                 if high - low <= FEW || scale.low >= scale.high {
                     break;
