@@ -19,3 +19,5 @@ mod expiring;
 mod leases;
 
 mod startup;
+
+mod sandbox;

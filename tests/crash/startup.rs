@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-fn folder() -> (TempDir, PathBuf) {
+pub fn folder() -> (TempDir, PathBuf) {
     let parent = tempfile::tempdir().expect("a folder");
     let dir = parent.path().join("node");
     (parent, dir)
@@ -20,7 +20,7 @@ fn folder() -> (TempDir, PathBuf) {
 
 /// The refusal names what is wrong and the section that tells the way out.
 #[track_caller]
-fn assert_refused(refusal: (Option<i32>, String), what: &str, section: &str) {
+pub fn assert_refused(refusal: (Option<i32>, String), what: &str, section: &str) {
     let (code, said) = refusal;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(what), "'{what}' is missing: {said}");
