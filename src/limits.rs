@@ -47,7 +47,7 @@ pub const LEASE_HOLD_PAUSE_MS: u64 = 2_000;
 /// Timers of leases looked at in one turn.
 pub const LEASE_TIMERS_PER_TURN: usize = 4_096;
 /// Leases whose end is on its way through the log.
-pub const LEASES_ENDING_MAX: usize = 128;
+pub const LEASES_ENDING_MAX: usize = 96;
 /// Keys of ending leases that are deleted in one turn, and the keys of the last.
 pub const LEASE_KEYS_PER_TURN: u64 = 1_024;
 /// Leases whose time is written down in one turn.
