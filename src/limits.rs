@@ -232,6 +232,9 @@ pub const PREEMPT_US: u64 = 10_000;
 /// How long an executor with nothing to do looks for more before it sleeps. A log write takes about
 /// as long, so a lone client's put is answered without waking the core twice.
 pub const SPIN_US: u64 = 100;
+/// How long the threads on a write's way ask to run at a time, the kernel's shortest, so that they
+/// run soon after they wake.
+pub const SLICE_NS: u64 = 100_000;
 /// Timers that keep an executor from sleeping with work to do, and their distance.
 pub const GUARD_TIMERS: u64 = 8;
 /// See [`GUARD_TIMERS`].

@@ -305,7 +305,10 @@ impl Running {
             segment_sender,
             Arc::clone(&tally),
         );
-        start_thread("quoin-log", &helpers, move || log.run())?;
+        start_thread("quoin-log", &helpers, move || {
+            os::prefer_short_slices(limits::SLICE_NS);
+            log.run();
+        })?;
         let log = log_sender.clone();
         start_thread("quoin-segments", &helpers, move || {
             log_thread::make_segments(&segments, &log);
@@ -536,6 +539,7 @@ fn start_executor(place: &Place, alone: bool, parts: SeatParts) -> Result<(), St
 }
 
 async fn run_seat(parts: SeatParts) {
+    os::prefer_short_slices(limits::SLICE_NS);
     let now_ns = parts.clock.now_ns();
     let front = parts.front.map(|config| {
         let reader = parts.shared.reader();
