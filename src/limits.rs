@@ -185,6 +185,9 @@ pub const WATCH_OUTPUT_PER_FRONT: usize = 256 * MIB;
 pub const WATCH_STALLED_BYTES_PER_FRONT: usize = 64 * MIB;
 /// How long the purge of a compaction waits for live watches to be told what it removes.
 pub const WATCH_PURGE_WAIT_MS: u64 = 1_000;
+/// How long the purge waits for long answers that were begun before the compaction: as long as a
+/// client may take nothing.
+pub const READ_PURGE_WAIT_MS: u64 = STALLED_READER_DEADLINE_MS;
 /// How long the purge waits for a snapshot that is being streamed; one that takes longer is ended
 /// by the next compaction.
 pub const SNAPSHOT_HOLD_MS: u64 = 30 * 60 * 1_000;

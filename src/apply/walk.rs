@@ -106,6 +106,11 @@ impl<'q> RangeWalk<'q> {
         start.len() + end.as_ref().map_or(0, |end| end.len())
     }
 
+    /// The revision that it reads.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
     /// How many pairs may still be given.
     pub fn left(&self) -> usize {
         self.left

@@ -198,7 +198,7 @@ pub fn http_status(code: Code) -> u16 {
 pub fn answer(path: &Path, message: &[u8]) -> Result<String, Status> {
     let (_, method, _, fields) = path;
     let mut text = String::with_capacity(message.len() * 3 / 2);
-    let lines = method.is_stream() || method.tells();
+    let lines = method.is_stream() || method.gives_many();
     if lines {
         text.push_str("{\"result\":");
     }

@@ -56,6 +56,20 @@ pub fn parse(bytes: &[u8], bytes_max: usize) -> Result<Parsed<'_>, Status> {
     })
 }
 
+/// How many bytes of the last message of a stream are to come behind `piece`, if `left` were to
+/// come before it. A piece holds the whole prefix of a message that begins in it.
+pub fn left(mut piece: &[u8], mut left: usize) -> usize {
+    loop {
+        let here = left.min(piece.len());
+        piece = &piece[here..];
+        left -= here;
+        let Some([_, length @ ..]) = piece.first_chunk::<PREFIX_BYTES>() else {
+            return left;
+        };
+        left = PREFIX_BYTES + u32::from_be_bytes(*length) as usize;
+    }
+}
+
 /// Leaves room for a message's prefix; returns where it begins.
 pub fn begin(out: &mut Vec<u8>) -> usize {
     let start = out.len();
@@ -95,6 +109,17 @@ mod tests {
             let total = if short < 5 { 5 } else { 10 };
             assert_eq!(parse(&out[6..6 + short], 5), Ok(Parsed::NeedMore { total }));
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_message_is_known() {
+        let stream = b"\0\0\0\0\x05hello\0\0\0\0\0\0\0\0\0\x02ab";
+        assert_eq!(left(stream, 0), 0);
+        assert_eq!(left(&stream[..7], 0), 3);
+        assert_eq!(left(&stream[7..10], 3), 0);
+        assert_eq!(left(&stream[7..8], 3), 2);
+        assert_eq!(left(&stream[..20], 0), 2);
+        assert_eq!(left(b"", 4), 4);
     }
 
     #[test]

@@ -136,6 +136,11 @@ impl Method {
         matches!(self, Method::Watch | Method::Observe | Method::HealthWatch)
     }
 
+    /// Whether the answer is any number of messages.
+    pub fn gives_many(self) -> bool {
+        self.tells() || matches!(self, Method::RangeStream | Method::Snapshot)
+    }
+
     /// Whether a call may wait for long, so that the front has to know when its client gives up.
     pub fn lingers(self) -> bool {
         self.tells()
@@ -340,6 +345,132 @@ mod tests {
             assert_eq!(Method::from_path(&format!("/{service}/{name}")), Ok(method));
             assert_eq!(method as usize, place);
         }
+    }
+
+    /// The calls of etcd 3.7, by service, as its files list them.
+    const OF_ETCD: &[(&str, &[&str])] = &[
+        (
+            "KV",
+            &[
+                "Range",
+                "RangeStream",
+                "Put",
+                "DeleteRange",
+                "Txn",
+                "Compact",
+            ],
+        ),
+        ("Watch", &["Watch"]),
+        (
+            "Lease",
+            &[
+                "LeaseGrant",
+                "LeaseRevoke",
+                "LeaseKeepAlive",
+                "LeaseTimeToLive",
+                "LeaseLeases",
+            ],
+        ),
+        (
+            "Cluster",
+            &[
+                "MemberAdd",
+                "MemberRemove",
+                "MemberUpdate",
+                "MemberList",
+                "MemberPromote",
+            ],
+        ),
+        (
+            "Maintenance",
+            &[
+                "Alarm",
+                "Status",
+                "Defragment",
+                "Hash",
+                "HashKV",
+                "Snapshot",
+                "MoveLeader",
+                "Downgrade",
+            ],
+        ),
+        (
+            "Auth",
+            &[
+                "AuthEnable",
+                "AuthDisable",
+                "AuthStatus",
+                "Authenticate",
+                "UserAdd",
+                "UserGet",
+                "UserList",
+                "UserDelete",
+                "UserChangePassword",
+                "UserGrantRole",
+                "UserRevokeRole",
+                "RoleAdd",
+                "RoleGet",
+                "RoleList",
+                "RoleDelete",
+                "RoleGrantPermission",
+                "RoleRevokePermission",
+            ],
+        ),
+        ("Health", &["Check", "List", "Watch"]),
+        ("Lock", &["Lock", "Unlock"]),
+        (
+            "Election",
+            &["Campaign", "Proclaim", "Leader", "Observe", "Resign"],
+        ),
+    ];
+
+    #[test]
+    fn the_page_on_compatibility_lists_every_call_as_it_is() {
+        let page = include_str!("../../docs/compatibility.md");
+        let (_, table) = page.split_once("| call | | |").expect("the table");
+        let (table, _) = table.split_once("\n\n").expect("its end");
+        let mut listed = Vec::new();
+        for row in table.lines().skip(2) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let (call, state, why) = (cells[1].trim_matches('`'), cells[2], cells[3]);
+            assert!(
+                ["same", "better", "not yet", "not"].contains(&state),
+                "{row}"
+            );
+            assert!(
+                state == "same" || !why.is_empty(),
+                "without a reason: {row}"
+            );
+            let (service, name) = call.split_once('/').expect("a call");
+            let known = SERVICES
+                .iter()
+                .find(|(known, ..)| known.rsplit('.').next() == Some(service));
+            let (_, served, _) = known.expect("a service");
+            let is_served = served.iter().any(|(known, _)| *known == name);
+            assert_eq!(is_served, !state.starts_with("not"), "{row}");
+            listed.push((service, name));
+        }
+        let all = |names: &mut Vec<(&'static str, &'static str)>| {
+            names.sort_unstable();
+            names.clone()
+        };
+        let mut of_etcd: Vec<_> = OF_ETCD
+            .iter()
+            .flat_map(|(service, names)| names.iter().map(|name| (*service, *name)))
+            .collect();
+        let mut of_code: Vec<_> = SERVICES
+            .iter()
+            .flat_map(|(service, served, known)| {
+                let service = service.rsplit('.').next().unwrap_or_default();
+                let names = served.iter().map(|(name, _)| *name);
+                names
+                    .chain(known.iter().copied())
+                    .map(move |name| (service, name))
+            })
+            .collect();
+        listed.sort_unstable();
+        assert_eq!(all(&mut of_code), all(&mut of_etcd));
+        assert_eq!(listed, of_etcd);
     }
 
     #[test]

@@ -505,6 +505,11 @@ impl Front {
         self.desk.long.backups.take_hold()
     }
 
+    /// The oldest revision that a long answer reads, if that has changed since the last call.
+    pub fn take_oldest_read(&mut self) -> Option<Option<i64>> {
+        self.desk.long.take_oldest()
+    }
+
     /// What clients have asked about leases since the last call; `None` if nothing.
     pub fn take_lease_asks(&mut self) -> Option<LeaseAsks> {
         self.desk.take_lease_asks()

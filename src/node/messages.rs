@@ -54,6 +54,14 @@ pub enum OrderInput {
         /// From now on; else no more.
         on: bool,
     },
+    /// A front reads long answers: what they need is not purged, for a bounded time after the
+    /// compaction that overtakes them.
+    Reading {
+        /// Which front.
+        front: FrontId,
+        /// The oldest revision that they read; `None` if there are none.
+        oldest: Option<i64>,
+    },
     /// Stop taking proposals; finish what is in flight, checkpoint, then answer `Drained`.
     Drain,
 }

@@ -24,7 +24,7 @@ mod url;
 mod tests;
 
 pub use known::help;
-pub use url::Url;
+pub use url::{Place, Url};
 
 use crate::node::order::AutoCompaction;
 use crate::runtime::logger::{Format, Level, Output};

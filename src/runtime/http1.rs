@@ -132,7 +132,7 @@ impl Desk {
         for (answer, message) in answers.into_messages() {
             let result = answer.refused.map_or(Ok(message), Err);
             if let Some(answers) = self.streams.borrow_mut().get_mut(&answer.stream) {
-                answers.push_back(result);
+                answers.push_back(result.map(|message| (message, answer.more)));
                 continue;
             }
             self.finished.borrow_mut().insert(answer.stream, result);
@@ -375,7 +375,7 @@ async fn respond(desk: &Rc<Desk>, head: &Parts, body: Incoming) -> Response<Body
     let query = head.uri.query();
     let route = pages::route(head.method.as_str(), head.uri.path());
     match offered(&desk.place, route) {
-        Route::Call(path) if path.1.is_stream() || path.1.tells() => {
+        Route::Call(path) if path.1.is_stream() || path.1.gives_many() => {
             let mut lines = Lines::new(desk, path, body);
             match poll_fn(|cx| lines.poll_first(cx)).await {
                 Ok(()) => say(200, JSON, lines),

@@ -5,14 +5,16 @@
 //! front accepts and deals the connections out in turn, which spreads a few dozen of them more
 //! evenly than the kernel's hashing would.
 
-use crate::runtime::flags::{Config, Url};
+use crate::runtime::flags::{Config, Place, Url};
 use crate::runtime::os;
 use crate::runtime::seat::Seat;
 use crate::runtime::startup::StartError;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -59,8 +61,11 @@ impl Door {
 /// A socket that is listened on.
 #[derive(Debug)]
 pub struct Listener {
+    /// Of whatever family; the runtime only accepts from it.
     socket: TcpListener,
     door: Door,
+    /// Where clients find it.
+    place: String,
 }
 
 /// Opens a socket for each URL of the settings.
@@ -80,7 +85,18 @@ pub fn open(config: &Config) -> Result<Vec<Listener>, StartError> {
                 url: url.to_string(),
                 error,
             })?;
-            listeners.push(Listener { socket, door });
+            let place = match &url.place {
+                Place::Tcp { .. } => match socket.local_addr() {
+                    Ok(address) => address.to_string(),
+                    Err(_) => url.to_string(),
+                },
+                Place::Unix(_) => url.to_string(),
+            };
+            listeners.push(Listener {
+                socket,
+                door,
+                place,
+            });
         }
     }
     Ok(listeners)
@@ -88,16 +104,18 @@ pub fn open(config: &Config) -> Result<Vec<Listener>, StartError> {
 
 /// Tells where clients may come from now on.
 pub fn announce(listeners: &[Listener]) {
-    for Listener { socket, door } in listeners {
-        if let Ok(address) = socket.local_addr() {
-            crate::log_info!("ready to serve {} on {address}", door.what());
-        }
+    for Listener { door, place, .. } in listeners {
+        crate::log_info!("ready to serve {} on {place}", door.what());
     }
 }
 
 fn open_one(url: &Url, reuse_port: bool) -> io::Result<TcpListener> {
-    let host = url.host.trim_start_matches('[').trim_end_matches(']');
-    let addresses: Vec<SocketAddr> = (host, url.port).to_socket_addrs()?.collect();
+    let (host, port) = match &url.place {
+        Place::Tcp { host, port } => (host, *port),
+        Place::Unix(path) => return bind_unix(path),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
     // As etcd does for names: the IPv4 address if there is one.
     let address = addresses
         .iter()
@@ -138,6 +156,25 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     }
 }
 
+/// Binds a Unix socket. One that a server has left behind is taken over, one that somebody serves
+/// is not, and what is no socket stays.
+fn bind_unix(path: &str) -> io::Result<TcpListener> {
+    let begin = Instant::now();
+    while std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+            }
+            // As with ports: the kernel may hold it for a server that was killed.
+            _ if begin.elapsed() < LINGER => std::thread::sleep(Duration::from_millis(5)),
+            _ => return Err(io::ErrorKind::AddrInUse.into()),
+        }
+    }
+    let listener = TcpListener::from(OwnedFd::from(UnixListener::bind(path)?));
+    os::widen_backlog(&listener, BACKLOG)?;
+    Ok(listener)
+}
+
 /// Binds a port that other processes may bind, too.
 fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address);
@@ -155,6 +192,7 @@ pub fn accept(seat: &Rc<Seat>, listener: Listener) -> glommio::Task<()> {
     let Listener {
         socket: listener,
         door,
+        place: _,
     } = listener;
     glommio::spawn_local(async move {
         // SAFETY: the descriptor is a listening socket, and its ownership passes on here.

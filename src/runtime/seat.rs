@@ -340,6 +340,9 @@ impl Seat {
         if let (Some(on), Some(front)) = (front.take_hold(), self.front_id) {
             self.to_order(OrderInput::HoldPurge { front, on }, now_ns);
         }
+        if let (Some(oldest), Some(front)) = (front.take_oldest_read(), self.front_id) {
+            self.to_order(OrderInput::Reading { front, oldest }, now_ns);
+        }
         if let (Some(watching), Some(front)) = (front.take_watching(), self.front_id) {
             let Watching { on, seen } = watching;
             self.to_order(OrderInput::Watching { front, on, seen }, now_ns);

@@ -386,7 +386,7 @@ fn a_python_client_over_grpc_works() {
 
 #[test]
 fn a_python_client_over_the_gateway_works() {
-    python("python_gateway.py", 5);
+    python("python_gateway.py", 6);
 }
 
 #[test]
@@ -414,7 +414,7 @@ fn jetcd_works() {
                 command.args(["-cp", &classes, "Use"]);
                 command
             },
-            5,
+            7,
         );
     }
 }

@@ -1,6 +1,9 @@
 //! The JSON gateway, health, version and metrics, over HTTP/1.1 as etcd says them.
 
 use super::{Server, start};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::Digest as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -317,6 +320,40 @@ fn other_streams_of_the_gateway_answer_each_message() {
     assert_eq!(wrong.line(), result(3, r#","created":true"#));
     assert!(wrong.line().starts_with(r#"{"error":{"code":3,"#));
     assert_eq!(wrong.line(), "");
+}
+
+#[test]
+fn a_backup_comes_through_the_gateway_blob_by_blob() {
+    let (server, _dir) = start();
+    // More than sockets hold, and than one blob.
+    let value = STANDARD.encode(vec![b'v'; 700_000]);
+    for n in 0..8 {
+        let body = format!(r#"{{"key":"{}","value":"{value}"}}"#, STANDARD.encode([n]));
+        assert_eq!(ask(server.address, "POST", "/v3/kv/put", &body).0, 200);
+    }
+    let mut backup = Stream::open(server.address, "/v3/maintenance/snapshot", "");
+    let head = backup.head();
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    let (mut file, mut last) = (Vec::new(), Vec::new());
+    let mut remaining = u64::MAX;
+    loop {
+        let line = backup.line();
+        if line.is_empty() {
+            break;
+        }
+        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        let part = &line["result"];
+        let left = part["remaining_bytes"].as_str().unwrap_or("0");
+        let left: u64 = left.parse().expect("a number");
+        assert!(left < remaining || left == 0, "{left} behind {remaining}");
+        remaining = left;
+        assert_eq!(part["version"], "3.7.0");
+        file.extend(std::mem::take(&mut last));
+        let blob = part["blob"].as_str().expect("a blob");
+        last = STANDARD.decode(blob).expect("base64");
+    }
+    assert!(file.len() > 8 * 700_000, "{}", file.len());
+    assert_eq!(last, sha2::Sha256::digest(&file).to_vec());
 }
 
 #[test]

@@ -34,6 +34,8 @@ mod raw;
 
 mod snapshots;
 
+mod unix;
+
 use server::Server;
 
 fn start() -> (Server, tempfile::TempDir) {

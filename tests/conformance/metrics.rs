@@ -242,6 +242,33 @@ fn every_name_is_there_in_prometheus_format() {
 }
 
 #[test]
+fn the_page_on_compatibility_lists_every_metric_as_it_is() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start_with(&dir.path().join("data"), &["--metrics=extensive"]);
+    let mut families = scrape(server.address);
+    let page = include_str!("../../docs/compatibility.md");
+    let (_, table) = page.split_once("| metrics | here |").expect("the table");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    for row in table.lines().skip(2) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        for name in cells[1].split('`').skip(1).step_by(2) {
+            if name.starts_with("--") {
+                continue;
+            }
+            let fits = |family: &str| match name.strip_suffix('*') {
+                Some(begin) => family.starts_with(begin),
+                None => family == name,
+            };
+            let served = families.keys().any(|family| fits(family));
+            assert_eq!(served, !cells[2].starts_with("not"), "{name}: {row}");
+            families.retain(|family, _| !fits(family));
+        }
+    }
+    let left: Vec<_> = families.keys().collect();
+    assert!(left.is_empty(), "not listed: {left:?}");
+}
+
+#[test]
 fn what_was_done_is_counted() {
     let (server, _dir) = start();
     let before = scrape(server.address);

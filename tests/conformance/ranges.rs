@@ -4,6 +4,7 @@ use super::raw::{self, connect, field, finished, framed, open, put, request, run
 use super::start;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
+use quoin::etcd::pb::Fields;
 
 const STREAM: &str = "/etcdserverpb.KV/RangeStream";
 
@@ -13,12 +14,15 @@ const VALUE: usize = 20_000;
 
 async fn fill(client: &SendRequest<Bytes>) {
     let value = vec![b'v'; VALUE];
+    let mut waiting = Vec::new();
     for n in 0..PAIRS {
         let message = put(format!("k{n:04}").as_bytes(), &value);
-        assert_eq!(
-            raw::call(client, raw::PUT, message).await.status.as_deref(),
-            Some("0")
-        );
+        let (response, mut stream) = open(client, request(raw::PUT)).await;
+        stream.send_data(message.into(), true).expect("open");
+        waiting.push(response);
+    }
+    for response in waiting {
+        assert_eq!(finished(response).await.status.as_deref(), Some("0"));
     }
 }
 
@@ -84,6 +88,69 @@ fn a_long_range_comes_whole_or_as_a_stream_and_nobody_waits_for_it() {
         assert_eq!(sizes[..4], [10, 20, 40, 40]);
         assert_eq!(sizes.iter().sum::<usize>(), PAIRS);
         assert!(!bytes.windows(5).any(|value| value == b"later"));
+    });
+}
+
+/// The revision in the header of an answer.
+fn revision_of(bytes: &[u8]) -> u64 {
+    let mut fields = Fields::of(&bytes[5..]);
+    let header = fields
+        .field()
+        .expect("a message")
+        .and_then(|(_, value)| value.bytes());
+    let mut fields = Fields::of(header.expect("a header"));
+    loop {
+        match fields.field().expect("a message").expect("a revision") {
+            (3, value) => return value.number().expect("a number"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_compaction_in_the_middle_of_a_long_answer_leaves_it_whole() {
+    let (server, _dir) = start();
+    run(async {
+        let mut builder = Builder::new();
+        builder
+            .initial_window_size(50_000)
+            .initial_connection_window_size(1 << 20);
+        let (client, _) = connect(server.address, &builder).await;
+        fill(&client).await;
+        // What is changed, and from what: every tenth pair.
+        for (path, old, new, count) in [
+            (raw::RANGE, b'v', b'w', PAIRS),
+            (STREAM, b'w', b'x', PAIRS / 10),
+        ] {
+            let (response, mut sending) = open(&client, request(path)).await;
+            sending.send_data(everything().into(), true).expect("open");
+            let response = response.await.expect("headers");
+            let mut revision = 0;
+            for n in (0..PAIRS).step_by(10) {
+                let other = put(format!("k{n:04}").as_bytes(), &vec![new; VALUE]);
+                let answer = raw::call(&client, raw::PUT, other).await;
+                assert_eq!(answer.status.as_deref(), Some("0"));
+                revision = revision_of(&answer.bytes);
+            }
+            let compact = framed(&raw::number(1, revision));
+            let answer = raw::call(&client, "/etcdserverpb.KV/Compact", compact).await;
+            assert_eq!(answer.status.as_deref(), Some("0"), "{answer:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            let mut body = response.into_body();
+            let mut bytes = Vec::new();
+            while let Some(chunk) = body.data().await {
+                let chunk = chunk.expect("open");
+                bytes.extend_from_slice(&chunk);
+                let _ = body.flow_control().release_capacity(chunk.len());
+            }
+            let trailers = body.trailers().await.expect("open").expect("trailers");
+            assert_eq!(trailers["grpc-status"], "0");
+            let all = messages(&bytes);
+            let pairs = all.iter().map(|message| pairs_in(message));
+            assert_eq!(pairs.sum::<usize>(), PAIRS);
+            let values = bytes.windows(100).filter(|part| **part == [old; 100]);
+            assert_eq!(values.count(), count * (VALUE - 99));
+        }
     });
 }
 

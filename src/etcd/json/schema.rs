@@ -396,6 +396,17 @@ pub static PATHS: &[Path] = &[
         ],
         &[HEADER, one(2, "version", Text)],
     ),
+    (
+        "/maintenance/snapshot",
+        Method::Snapshot,
+        &[],
+        &[
+            HEADER,
+            one(2, "remaining_bytes", Unsigned),
+            one(3, "blob", Bytes),
+            one(4, "version", Text),
+        ],
+    ),
     ("/auth/disable", Method::AuthDisable, &[], HEADER_ALONE),
     (
         "/auth/user/list",

@@ -232,6 +232,7 @@ impl<S: Durable> Order<S> {
             OrderInput::HoldPurge { front, on } => {
                 self.watchers.hold_purge(front, on, now_ns, out);
             }
+            OrderInput::Reading { front, oldest } => self.watchers.reads(front, oldest),
             OrderInput::Tick => {}
             OrderInput::Drain => {
                 self.draining.get_or_insert(now_ns);

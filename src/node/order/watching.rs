@@ -3,7 +3,8 @@
 //!
 //! A live watch is told every event, even if a compaction follows it at once; so what it has not
 //! been told yet is not purged, for as long as telling takes, but no longer than a moment. Nor is
-//! anything while a front streams a snapshot, for a longer while.
+//! what an answer reads that was begun before the compaction, for half a minute, nor anything while
+//! a front streams a snapshot, for a longer while.
 
 use crate::limits;
 use crate::node::messages::{FrontId, FrontInput, OrderOutput};
@@ -22,6 +23,10 @@ pub(super) struct Watchers {
     waits: (i64, u64),
     /// By front: until when the purge waits for its snapshots; 0 if there are none.
     held: Vec<u64>,
+    /// By front: the oldest revision that its long answers read.
+    reads: Vec<Option<i64>>,
+    /// Until when the purge waits for those; `None` while it need not.
+    reads_until: Option<u64>,
 }
 
 impl Watchers {
@@ -32,6 +37,8 @@ impl Watchers {
             told: (0, -1),
             waits: (-1, 0),
             held: vec![0; usize::from(fronts)],
+            reads: vec![None; usize::from(fronts)],
+            reads_until: None,
         }
     }
 
@@ -78,14 +85,36 @@ impl Watchers {
         }
     }
 
+    /// A front says which revision its long answers read, the oldest of them.
+    pub fn reads(&mut self, front: FrontId, oldest: Option<i64>) {
+        if let Some(slot) = self.reads.get_mut(usize::from(front.0)) {
+            *slot = oldest;
+        }
+    }
+
     /// When what the newest compaction left may be purged: at once, unless a front has live
-    /// watches that have not been told of it, or streams a snapshot.
+    /// watches that have not been told of it, or answers that began before it, or streams a
+    /// snapshot.
     pub fn purge_at(&mut self, horizon: &Horizon, now_ns: u64) -> u64 {
         if horizon.kept >= horizon.compacted {
+            self.reads_until = None;
             return 0;
         }
         let held_ns = self.held.iter().copied().max().unwrap_or(0);
-        self.for_watches(horizon, now_ns).max(held_ns)
+        let reads_ns = self.for_reads(horizon, now_ns);
+        self.for_watches(horizon, now_ns).max(held_ns).max(reads_ns)
+    }
+
+    /// One wait for all compactions that come while it lasts: a client that reads slowly must not
+    /// hold up one purge after the other.
+    fn for_reads(&mut self, horizon: &Horizon, now_ns: u64) -> u64 {
+        let needs = |oldest: &Option<i64>| oldest.is_some_and(|oldest| oldest < horizon.compacted);
+        if !self.reads.iter().any(needs) {
+            self.reads_until = None;
+            return 0;
+        }
+        let wait_ns = limits::READ_PURGE_WAIT_MS * 1_000_000;
+        *self.reads_until.get_or_insert(now_ns + wait_ns)
     }
 
     fn for_watches(&mut self, horizon: &Horizon, now_ns: u64) -> u64 {
@@ -180,5 +209,28 @@ mod tests {
         watchers.hold_purge(FRONT, false, 30, &mut out);
         assert_eq!(watchers.purge_at(&horizon(9, 5, 1), 40), 0);
         assert_eq!(out.len(), 1);
+    }
+
+    #[test]
+    fn a_purge_waits_once_for_answers_that_began_before_the_compaction() {
+        let wait_ns = limits::READ_PURGE_WAIT_MS * 1_000_000;
+        let mut watchers = Watchers::new(2);
+        watchers.reads(FrontId(1), Some(40));
+        // Those read what a compaction at their revision leaves.
+        assert_eq!(watchers.purge_at(&horizon(100, 40, 10), 5), 0);
+        assert_eq!(watchers.purge_at(&horizon(100, 50, 10), 5), 5 + wait_ns);
+        // Others that come meanwhile wait no longer.
+        assert_eq!(watchers.purge_at(&horizon(100, 60, 10), 900), 5 + wait_ns);
+        watchers.reads(FrontId(1), Some(55));
+        watchers.reads(FrontId(0), Some(60));
+        assert_eq!(watchers.purge_at(&horizon(100, 60, 10), 1_000), 5 + wait_ns);
+        watchers.reads(FrontId(1), None);
+        assert_eq!(watchers.purge_at(&horizon(100, 60, 10), 1_000), 0);
+        // And the next one waits anew.
+        assert_eq!(
+            watchers.purge_at(&horizon(100, 70, 10), 2_000),
+            2_000 + wait_ns
+        );
+        assert_eq!(watchers.purge_at(&horizon(100, 70, 70), 3_000), 0);
     }
 }

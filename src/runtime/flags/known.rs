@@ -526,6 +526,40 @@ fn edit_distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{FLAGS, Fate, edit_distance};
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn the_page_on_compatibility_lists_every_flag_as_it_is() {
+        let page = include_str!("../../../docs/compatibility.md");
+        let (_, table) = page.split_once("| flags | here |").expect("the table");
+        let (table, _) = table.split_once("\n\n").expect("its end");
+        let mut listed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for row in table.lines().skip(2) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            for name in cells[1].split('`').skip(1).step_by(2) {
+                // A value that a flag may have.
+                if name != "jwt" {
+                    listed.entry(name).or_default().push(cells[2]);
+                }
+            }
+        }
+        for flag in FLAGS {
+            let said = listed.remove(flag.name);
+            let said = said.unwrap_or_else(|| panic!("--{} is not listed", flag.name));
+            let fits = said.iter().any(|said| match flag.fate {
+                Fate::Served => !said.starts_with("not"),
+                Fate::Moot(_) => said.starts_with("not needed"),
+                Fate::Unmet(_) => said.starts_with("not yet: the server runs"),
+                Fate::Refused(_) => said.starts_with("not yet: refused"),
+            });
+            assert!(
+                fits,
+                "--{} is {:?}, and listed as {said:?}",
+                flag.name, flag.fate
+            );
+        }
+        assert!(listed.is_empty(), "there are no such flags: {listed:?}");
+    }
 
     #[test]
     fn edit_distance_counts_single_changes() {

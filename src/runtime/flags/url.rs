@@ -1,38 +1,68 @@
-//! URLs in flags: `http://host:port`.
+//! URLs in flags: `http://host:port`, `unix:///path`.
 
 #![forbid(unsafe_code)]
 
 use super::FlagError;
 use std::fmt;
 
-/// `http://host:port`, or `https://` where it is only told to others.
+/// `http://host:port` or `unix:///path`; `https://` and `unixs://` where it is only told to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     /// Over TLS, which somebody before this server must then speak.
     pub secure: bool,
-    /// The host as given; an IPv6 address keeps its brackets.
-    pub host: String,
-    /// The port; 0 takes a free one.
-    pub port: u16,
+    /// Where to.
+    pub place: Place,
+}
+
+/// Where a URL leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Over TCP.
+    Tcp {
+        /// The host as given; an IPv6 address keeps its brackets.
+        host: String,
+        /// The port; 0 takes a free one.
+        port: u16,
+    },
+    /// A Unix socket, by its path.
+    Unix(String),
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        match (&self.place, self.secure) {
+            (Place::Tcp { host, port }, false) => write!(f, "http://{host}:{port}"),
+            (Place::Tcp { host, port }, true) => write!(f, "https://{host}:{port}"),
+            (Place::Unix(path), false) => write!(f, "unix://{path}"),
+            (Place::Unix(path), true) => write!(f, "unixs://{path}"),
+        }
     }
 }
 
 impl Url {
+    /// The port, over TCP.
+    #[cfg(test)]
+    pub(super) fn port(&self) -> Option<u16> {
+        match self.place {
+            Place::Tcp { port, .. } => Some(port),
+            Place::Unix(_) => None,
+        }
+    }
+
     /// A port of this machine.
     pub(super) fn local(port: u16) -> Url {
         Url {
             secure: false,
-            host: "localhost".to_owned(),
-            port,
+            place: Place::Tcp {
+                host: "localhost".to_owned(),
+                port,
+            },
         }
     }
 }
+
+/// The longest path that a Unix socket may have.
+const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// URLs to listen on, separated by commas.
 pub(super) fn to_listen(name: &str, value: &str) -> Result<Vec<Url>, FlagError> {
@@ -59,9 +89,15 @@ fn read(name: &str, value: &str) -> Result<Url, FlagError> {
         "http" => false,
         "https" => true,
         "unix" | "unixs" => {
-            return refuse("names a Unix socket, which this version does not serve");
+            if rest.is_empty() || rest.ends_with('/') || rest.len() > UNIX_PATH_BYTES_MAX {
+                return refuse("names no Unix socket; one is unix:///run/quoin.sock");
+            }
+            return Ok(Url {
+                secure: scheme == "unixs",
+                place: Place::Unix(rest.to_owned()),
+            });
         }
-        _ => return refuse("has a scheme other than http"),
+        _ => return refuse("has a scheme other than http or unix"),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let Some((host, port)) = rest.rsplit_once(':') else {
@@ -73,8 +109,10 @@ fn read(name: &str, value: &str) -> Result<Url, FlagError> {
     match port.parse() {
         Ok(port) => Ok(Url {
             secure,
-            host: host.to_owned(),
-            port,
+            place: Place::Tcp {
+                host: host.to_owned(),
+                port,
+            },
         }),
         Err(_) => refuse("has a port that is not a number up to 65535"),
     }

@@ -18,8 +18,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// Answers to a stream that have not been written: a message with its prefix, or the end.
-pub type Answers = VecDeque<Result<Bytes, Status>>;
+/// Answers to a stream that have not been written: a message with its prefix and whether there is
+/// more of the same answer, or the end.
+pub type Answers = VecDeque<Result<(Bytes, bool), Status>>;
 
 /// A stream of calls and answers.
 pub struct Lines {
@@ -36,6 +37,10 @@ pub struct Lines {
     partial: bool,
     /// Messages without an answer.
     asked: usize,
+    /// There was a message.
+    begun: bool,
+    /// The front has more of an answer, and is to be asked for it.
+    hungry: bool,
     /// A line that was asked for and not taken.
     peeked: Option<Result<Bytes, Status>>,
     /// What is wrong with the body.
@@ -57,6 +62,8 @@ impl Lines {
             kept: 0,
             partial: false,
             asked: 0,
+            begun: false,
+            hungry: false,
             peeked: None,
             failed: None,
             over: false,
@@ -101,14 +108,21 @@ impl Lines {
             self.failed = Some(status);
             self.body = None;
         }
+        if std::mem::take(&mut self.hungry) {
+            let now_ns = desk.seat().clock.now_ns();
+            let mut front = front.borrow_mut();
+            front.feed(desk.place.id, self.number, now_ns);
+            desk.seat().request_turn();
+        }
         desk.take_answers(front);
         let answer = {
             let mut streams = desk.streams.borrow_mut();
             streams.get_mut(&self.number).and_then(VecDeque::pop_front)
         };
         match answer {
-            Some(Ok(framed)) => {
-                if !self.method().tells() {
+            Some(Ok((framed, more))) => {
+                self.hungry = more;
+                if !more && !self.method().tells() {
                     self.asked = self.asked.saturating_sub(1);
                 }
                 let line = pages::answer(self.path, &framed[message::PREFIX_BYTES..]);
@@ -170,7 +184,9 @@ impl Lines {
                         self.call(&text, front)?;
                     }
                     let rest = self.text.take_rest();
-                    if !rest.is_empty() {
+                    // No body is a message without fields.
+                    let empty = !self.begun && !self.method().is_stream();
+                    if !rest.is_empty() || empty {
                         self.call(&rest, front)?;
                     }
                 }
@@ -179,9 +195,10 @@ impl Lines {
     }
 
     fn call(&mut self, text: &[u8], front: &RefCell<Front>) -> Result<(), Status> {
-        if !self.method().is_stream() && self.asked > 0 {
+        if !self.method().is_stream() && self.begun {
             return Ok(());
         }
+        self.begun = true;
         let (_, method, fields, _) = self.path;
         let message = to_message(fields, text);
         let message = message.map_err(|text| Status::new(Code::InvalidArgument, text))?;
@@ -220,7 +237,7 @@ impl Drop for Lines {
     fn drop(&mut self) {
         let left = self.desk.streams.borrow_mut().remove(&self.number);
         let left = left.into_iter().flatten();
-        let bytes: usize = left.flatten().map(|framed| framed.len()).sum();
+        let bytes: usize = left.flatten().map(|(framed, _)| framed.len()).sum();
         self.desk.pay(bytes);
         if let Some(front) = &self.desk.seat().front {
             let mut front = front.borrow_mut();

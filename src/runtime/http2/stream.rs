@@ -6,7 +6,7 @@ use crate::etcd::message::{self, Parsed};
 use crate::etcd::{Code, Method, Status};
 use bytes::{Buf as _, Bytes};
 use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode, request};
 use std::collections::VecDeque;
@@ -171,6 +171,8 @@ pub struct Outgoing {
     fresh: usize,
     /// How the call ended, if it has.
     end: Option<Result<(), Status>>,
+    /// What is left of the message whose pieces come.
+    left: usize,
 }
 
 /// How far the messages are.
@@ -196,6 +198,7 @@ impl Outgoing {
             queued: 0,
             fresh: 0,
             end: None,
+            left: 0,
         })
     }
 
@@ -203,6 +206,7 @@ impl Outgoing {
     pub fn push(&mut self, message: Bytes, shared: usize) {
         self.queued += message.len();
         self.fresh += 1;
+        self.left = message::left(&message, self.left);
         let shares = shared / 2 > message.len();
         self.queue.push_back((message, shares));
     }
@@ -247,6 +251,12 @@ impl Outgoing {
         let Some(end) = &self.end else {
             return Sent::Idle;
         };
+        if end.is_err() && self.left > 0 {
+            // Behind a part of a message no status is looked at: clients would tell of a broken
+            // answer. This they take for what is worth another try.
+            self.stream.send_reset(Reason::REFUSED_STREAM);
+            return Sent::All;
+        }
         let mut trailers = HeaderMap::with_capacity(2);
         match end {
             Ok(()) => {

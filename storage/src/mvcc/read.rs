@@ -200,6 +200,20 @@ impl<'a, T: TreeRead> View<'a, T> {
         self.horizon
     }
 
+    /// The same store for who began to read before a compaction: readable as far back as the
+    /// purge has not come.
+    ///
+    /// A purge that stands at a revision has removed what changes before it had superseded, and
+    /// nothing else; so every read at that revision or later is whole.
+    #[must_use]
+    pub fn unpurged(&self) -> View<'a, T> {
+        let horizon = Horizon {
+            compacted: self.horizon.kept,
+            ..self.horizon
+        };
+        View { horizon, ..*self }
+    }
+
     /// The revision that a read asks for, if it is readable.
     pub fn resolve(&self, revision: i64) -> Result<i64, Error> {
         let Horizon {

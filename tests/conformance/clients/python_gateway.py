@@ -2,6 +2,7 @@
 
 import base64
 import sys
+import threading
 
 import etcd3gw
 
@@ -52,6 +53,37 @@ def leases():
     same(etcd.get("gw/l"), [])
 
 
+def watches():
+    etcd.put("gw/w/a", "0")
+    events, cancel = etcd.watch_prefix("gw/w/")
+    told = []
+    try:
+        # Until the watch is there, what is written is not told.
+        stop = threading.Event()
+
+        def write():
+            n = 0
+            while not stop.wait(0.05):
+                n += 1
+                etcd.put("gw/w/a", str(n))
+            etcd.delete("gw/w/a")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        for event in events:
+            told.append((event.get("type", "PUT"), event["kv"].get("value")))
+            if len(told) == 5:
+                stop.set()
+            if told[-1][0] == "DELETE":
+                break
+        writer.join()
+    finally:
+        cancel()
+    numbers = [int(value) for kind, value in told if kind == "PUT"]
+    same(numbers, list(range(numbers[0], numbers[0] + len(numbers))))
+    same(len(numbers) >= 5, True)
+
+
 def locks():
     with etcd.lock("gw/lock", ttl=20) as held:
         same(held.is_acquired(), True)
@@ -63,6 +95,6 @@ def member():
     same(len(etcd.members()), 1)
 
 
-for step in (keys, transactions, leases, locks, member):
+for step in (keys, transactions, leases, watches, locks, member):
     step()
     print("ok etcd3gw:", step.__name__, flush=True)

@@ -3,8 +3,9 @@
 //!
 //! Between two slices nothing is pinned and nothing is held but where the work stands: each slice
 //! goes on from there on the newest root, at the revision of the first. What a client leaves lying
-//! is bounded by a piece, however long the answer is; and a client that takes nothing keeps
-//! nothing from being freed. A compaction that overtakes the revision ends the answer.
+//! is bounded by a piece, however long the answer is. The purge of a compaction that overtakes the
+//! revision waits for the answer, for a bounded time: a client that takes nothing keeps nothing from
+//! being freed for long. The purge ends the answer if it comes to that.
 #![forbid(unsafe_code)]
 
 mod hash;
@@ -23,7 +24,7 @@ use crate::apply::Failure;
 use crate::limits;
 use quoin_storage::mvcc::View;
 use quoin_storage::tree::{Reader, Snapshot};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 pub use hash::LongHash;
 pub use native::DraftedRange;
@@ -89,6 +90,10 @@ pub struct LongDesk {
     drafted: usize,
     /// What concerns snapshots besides.
     pub backups: Backups,
+    /// Revisions that unfinished ranges read, and how many of them each.
+    revisions: BTreeMap<i64, usize>,
+    /// The oldest of them, as the order actor last heard.
+    told: Option<i64>,
 }
 
 impl LongDesk {
@@ -103,6 +108,14 @@ impl LongDesk {
     /// Bytes of answers that wait until they are whole.
     pub fn drafted(&self) -> usize {
         self.drafted
+    }
+
+    /// The oldest revision that is read here, if it has changed since the last call; there is none
+    /// if no range is unfinished.
+    pub fn take_oldest(&mut self) -> Option<Option<i64>> {
+        let oldest = self.revisions.keys().next().copied();
+        let told = std::mem::replace(&mut self.told, oldest);
+        (told != oldest).then_some(oldest)
     }
 
     /// Those whose turn it is.
@@ -140,6 +153,9 @@ impl Desk {
         connection.in_flight += 1;
         connection.in_flight_bytes += bytes;
         self.long.drafted += work.drafted();
+        if let Work::Range(range) = &work {
+            *self.long.revisions.entry(range.revision()).or_default() += 1;
+        }
         let long = Long {
             stream,
             bytes,
@@ -225,6 +241,14 @@ impl Desk {
     fn forget_one(&mut self, long: &Long) {
         self.long.open -= 1;
         self.long.drafted -= long.work.drafted();
+        if let Work::Range(range) = &long.work
+            && let Some(count) = self.long.revisions.get_mut(&range.revision())
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.long.revisions.remove(&range.revision());
+            }
+        }
         self.long.backups.open -= usize::from(matches!(long.work, Work::Snapshot(_)));
         self.request_bytes -= long.bytes;
     }

@@ -35,6 +35,17 @@ impl Bench {
         txn.commit(&meta.encode());
     }
 
+    /// Purges until changes before a revision have had their turn.
+    fn purge_up_to(&mut self, revision: i64) {
+        let mut meta = Meta::decode(self.writer.user()).unwrap();
+        while meta.purge_pending() && meta.horizon().kept < revision {
+            let mut txn = self.writer.begin();
+            // All changes of a revision, and none of the next.
+            mvcc::compact_step(&mut txn, &mut meta, PAIRS).unwrap();
+            txn.commit(&meta.encode());
+        }
+    }
+
     /// What there is, taken and sent.
     fn pieces(&mut self, id: ConnectionId) -> Vec<(Answer, Vec<u8>)> {
         let mut answers = Answers::default();
@@ -155,18 +166,52 @@ fn a_limit_ends_a_stream_with_the_whole_count() {
 }
 
 #[test]
-fn a_compaction_that_overtakes_a_long_answer_ends_it() {
+fn a_compaction_alone_ends_no_long_answer_and_its_purge_does() {
     let mut bench = Bench::new();
+    bench.publish_many(b'0');
+    // Something that the purge removes, on both sides of what is read.
     bench.publish_many(b'1');
+    bench.publish_many(b'2');
     let id = bench.connect_http();
+    for (n, method) in [(0, Method::Range), (1, Method::RangeStream)] {
+        let revision = Meta::decode(bench.writer.user()).unwrap().revision;
+        bench.front.call(id, 1, method, ALL, 0);
+        assert_eq!(bench.front.take_oldest_read(), Some(Some(revision)));
+        assert_eq!(bench.front.take_oldest_read(), None);
+        let mut done = false;
+        let (bytes, ended) = bench.take_long(id, |bench| {
+            if !std::mem::replace(&mut done, true) {
+                bench.publish_many(b'3' + n);
+                let newest = Meta::decode(bench.writer.user()).unwrap().revision;
+                bench.compact_at(newest);
+                // As far as it takes nothing that is needed.
+                bench.purge_up_to(revision);
+            }
+        });
+        assert_eq!(ended, None);
+        let all = messages(&bytes);
+        let pairs: Vec<Vec<u8>> = match method {
+            Method::Range => read_range(&all[0]).0,
+            _ => all
+                .iter()
+                .flat_map(|all| read_range(unwrapped(all)).0)
+                .collect(),
+        };
+        assert_eq!(pairs.len(), PAIRS);
+        let value = [b'2' + n; 9];
+        assert!(pairs.iter().all(|pair| pair.ends_with(&value)));
+        assert_eq!(bench.front.take_oldest_read(), Some(None));
+        bench.purge_up_to(i64::MAX);
+    }
     for method in [Method::Range, Method::RangeStream] {
         bench.front.call(id, 1, method, ALL, 0);
         let mut done = false;
         let (_, ended) = bench.take_long(id, |bench| {
             if !std::mem::replace(&mut done, true) {
-                bench.publish(b"x", b"y");
+                bench.publish_many(b'9');
                 let newest = Meta::decode(bench.writer.user()).unwrap().revision;
                 bench.compact_at(newest);
+                bench.purge_up_to(i64::MAX);
             }
         });
         let compacted = "etcdserver: mvcc: required revision has been compacted";

@@ -1,11 +1,18 @@
 import io.etcd.jetcd.ByteSequence;
 import io.etcd.jetcd.Client;
+import io.etcd.jetcd.Election;
 import io.etcd.jetcd.KV;
 import io.etcd.jetcd.Lease;
+import io.etcd.jetcd.Lock;
 import io.etcd.jetcd.Watch;
+import io.etcd.jetcd.election.CampaignResponse;
+import io.etcd.jetcd.election.LeaderKey;
+import io.etcd.jetcd.election.LeaderResponse;
+import io.etcd.jetcd.election.NoLeaderException;
 import io.etcd.jetcd.kv.GetResponse;
 import io.etcd.jetcd.kv.TxnResponse;
 import io.etcd.jetcd.lease.LeaseKeepAliveResponse;
+import io.etcd.jetcd.lock.LockResponse;
 import io.etcd.jetcd.op.Cmp;
 import io.etcd.jetcd.op.CmpTarget;
 import io.etcd.jetcd.op.Op;
@@ -134,6 +141,58 @@ public final class Use {
         same(of(client.getKVClient().get(bytes("java/l"))).getCount(), 0L);
     }
 
+    private static long granted() throws Exception {
+        return of(client.getLeaseClient().grant(30)).getID();
+    }
+
+    private static void locks() throws Exception {
+        Lock locks = client.getLockClient();
+        long one = granted();
+        ByteSequence held = of(locks.lock(bytes("java/lock"), one)).getKey();
+        same(held.toString(), "java/lock/" + Long.toHexString(one));
+        CompletableFuture<LockResponse> waits = locks.lock(bytes("java/lock"), granted());
+        Thread.sleep(200);
+        same(waits.isDone(), false);
+        of(locks.unlock(held));
+        of(locks.unlock(of(waits).getKey()));
+    }
+
+    private static void elections() throws Exception {
+        Election elections = client.getElectionClient();
+        ByteSequence name = bytes("java/election");
+        BlockingQueue<String> told = new LinkedBlockingQueue<>();
+        elections.observe(name, new Election.Listener() {
+            @Override
+            public void onNext(LeaderResponse response) {
+                told.add(response.getKv().getValue().toString());
+            }
+
+            @Override
+            public void onError(Throwable error) {
+                told.add("error: " + error);
+            }
+
+            @Override
+            public void onCompleted() {}
+        });
+        LeaderKey first = of(elections.campaign(name, granted(), bytes("one"))).getLeader();
+        same(told.poll(20, TimeUnit.SECONDS), "one");
+        CompletableFuture<CampaignResponse> second = elections.campaign(name, granted(), bytes("two"));
+        same(of(elections.leader(name)).getKv().getValue().toString(), "one");
+        of(elections.proclaim(first, bytes("one again")));
+        same(told.poll(20, TimeUnit.SECONDS), "one again");
+        same(second.isDone(), false);
+        of(elections.resign(first));
+        same(told.poll(20, TimeUnit.SECONDS), "two");
+        of(elections.resign(of(second).getLeader()));
+        try {
+            of(elections.leader(name));
+            throw new AssertionError("nobody leads");
+        } catch (ExecutionException error) {
+            same(error.getCause() instanceof NoLeaderException, true);
+        }
+    }
+
     private static void member() throws Exception {
         same(of(client.getClusterClient().listMember()).getMembers().size(), 1);
         String address = "http://" + target;
@@ -151,6 +210,8 @@ public final class Use {
         step("transactions", Use::transactions);
         step("watches", Use::watches);
         step("leases", Use::leases);
+        step("locks", Use::locks);
+        step("elections", Use::elections);
         step("member", Use::member);
         client.close();
         System.exit(0);

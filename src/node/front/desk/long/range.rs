@@ -79,12 +79,19 @@ impl LongRange {
         }
     }
 
+    /// The revision that it reads.
+    pub fn revision(&self) -> i64 {
+        self.walk.revision()
+    }
+
     /// Works on.
     pub fn step<T: TreeRead>(
         &mut self,
         view: &View<'_, T>,
         out: &mut Vec<u8>,
     ) -> Result<Slice, Failure> {
+        // It began before any compaction that has come since.
+        let view = &view.unpurged();
         if let Phase::Sizing {
             probe,
             bytes,
