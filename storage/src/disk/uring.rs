@@ -149,3 +149,90 @@ impl Ring {
 fn done(result: i32) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }
+
+#[cfg(test)]
+mod speed {
+    //! What registered buffers would be worth to the log's writes. Run it alone, on a real disk:
+    //! `cargo test --release -p quoin-storage registered_over_plain -- --ignored --nocapture`.
+    //! `QUOIN_SPEED_DIR` names the directory to use.
+
+    use super::Ring;
+    use crate::disk::AlignedBuf;
+    use io_uring::{opcode, squeue, types};
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{FileExt, OpenOptionsExt};
+    use std::time::{Duration, Instant};
+
+    const WRITES: u64 = 300;
+
+    fn timed(ring: &mut Ring, write: squeue::Entry, len: usize) -> Duration {
+        let start = Instant::now();
+        // SAFETY: file and buffer outlive the ring in the only caller.
+        let results = unsafe { ring.run(&[Some(write)]) }.expect("the ring works");
+        assert_eq!(usize::try_from(results[0]).ok(), Some(len), "a short write");
+        start.elapsed()
+    }
+
+    fn median(times: &mut [Duration]) -> f64 {
+        times.sort();
+        times[times.len() / 2].as_secs_f64()
+    }
+
+    fn compare(file: &File, blocks: usize) {
+        let mut buffer = AlignedBuf::new(blocks);
+        buffer.fill(0x5a);
+        let mut ring = Ring::new().expect("io_uring is here");
+        let memory = libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
+        // SAFETY: the ring is dropped before the buffer.
+        unsafe { ring.ring.submitter().register_buffers(&[memory]) }.expect("registered");
+        let (fd, len) = (types::Fd(file.as_raw_fd()), buffer.len());
+        let (mut plain, mut registered) = (Vec::new(), Vec::new());
+        for place in 0..2 * WRITES {
+            let offset = place % 64 * len as u64;
+            if place % 2 == 0 {
+                let write = opcode::Write::new(fd, buffer.as_ptr(), len as u32).offset(offset);
+                let write = write.rw_flags(libc::RWF_DSYNC).build();
+                plain.push(timed(&mut ring, write, len));
+            } else {
+                let write = opcode::WriteFixed::new(fd, buffer.as_ptr(), len as u32, 0);
+                let write = write.offset(offset).rw_flags(libc::RWF_DSYNC).build();
+                registered.push(timed(&mut ring, write, len));
+            }
+        }
+        let ratio = median(&mut registered) / median(&mut plain);
+        println!("{blocks:>4} blocks: registered/plain {ratio:.3}");
+    }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn registered_over_plain() {
+        let dir = match std::env::var_os("QUOIN_SPEED_DIR") {
+            Some(dir) => tempfile::tempdir_in(dir),
+            None => tempfile::tempdir(),
+        };
+        let dir = dir.expect("a temporary directory");
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .custom_flags(libc::O_DIRECT)
+            .open(dir.path().join("raw"))
+            .expect("opened");
+        // As the log's segments: written before, so that a write changes no metadata.
+        let zeros = AlignedBuf::new(128);
+        for place in 0..64 {
+            file.write_all_at(&zeros, place * zeros.len() as u64)
+                .expect("written");
+        }
+        file.sync_all().expect("synced");
+        for round in 0..5 {
+            println!("round {round}");
+            for blocks in [1, 16, 128] {
+                compare(&file, blocks);
+            }
+        }
+    }
+}
