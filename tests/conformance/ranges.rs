@@ -100,9 +100,9 @@ fn revision_of(bytes: &[u8]) -> u64 {
         .and_then(|(_, value)| value.bytes());
     let mut fields = Fields::of(header.expect("a header"));
     loop {
-        match fields.field().expect("a message").expect("a revision") {
-            (3, value) => return value.number().expect("a number"),
-            _ => {}
+        let field = fields.field().expect("a message").expect("a revision");
+        if let (3, value) = field {
+            return value.number().expect("a number");
         }
     }
 }
