@@ -75,12 +75,10 @@ impl Checkpoints {
         self.not_before_ns = now_ns.saturating_add(self.config.retry_ns);
     }
 
-    /// Whether applying should wait for the one that is under way: the sooner, the sooner the next
-    /// will be due.
+    /// Whether applying should wait for the one that is under way. However soon the next will be
+    /// due: a writer that is made to wait for a bound on space waits for as long as the disk takes.
     pub fn pause(&self, store: &impl Durable) -> bool {
-        let config = &self.config;
-        let sooner = config.young_bytes - store.checkpoint_bytes(config.young_bytes);
-        store.checkpointing() && store.young_bytes() >= config.young_bytes_pause - 2 * sooner
+        store.checkpointing() && store.young_bytes() >= self.config.young_bytes_pause
     }
 }
 
