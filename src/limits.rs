@@ -61,6 +61,10 @@ pub const ERRANDS_PER_FRONT: usize = 262_144;
 
 // --- Connections --------------------------------------------------------------------------
 
+/// Connections accepted before those that are there have their turn: who comes in thousands waits
+/// in the kernel's backlog, not in front of everybody else.
+pub const ACCEPTS_PER_TURN: usize = 8;
+
 /// Connections of one front; one more is closed at once.
 pub const CONNECTIONS_PER_FRONT: usize = 16_384;
 /// Requests of one connection that wait for an answer; beyond it the connection is not read.

@@ -5,17 +5,20 @@
 //! front accepts and deals the connections out in turn, which spreads a few dozen of them more
 //! evenly than the kernel's hashing would.
 
+use crate::limits;
 use crate::runtime::flags::{Config, Place, Url};
 use crate::runtime::os;
 use crate::runtime::seat::Seat;
 use crate::runtime::startup::StartError;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// Clients that may wait to be accepted.
@@ -186,6 +189,19 @@ fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Goes on behind every task that is ready to run.
+async fn others_first() {
+    let mut passed = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut passed, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Accepts connections until the task is dropped.
 pub fn accept(seat: &Rc<Seat>, listener: Listener) -> glommio::Task<()> {
     let seat = Rc::clone(seat);
@@ -197,12 +213,17 @@ pub fn accept(seat: &Rc<Seat>, listener: Listener) -> glommio::Task<()> {
     glommio::spawn_local(async move {
         // SAFETY: the descriptor is a listening socket, and its ownership passes on here.
         let listener = unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) };
-        let mut next = 0;
+        let (mut next, mut accepted) = (0, 0);
         loop {
             match listener.shared_accept().await {
                 Ok(stream) => {
                     seat.place_connection(next, stream, door);
                     next = (next + 1) % seat.fronts().max(1);
+                    accepted += 1;
+                    if accepted == limits::ACCEPTS_PER_TURN {
+                        accepted = 0;
+                        others_first().await;
+                    }
                 }
                 Err(error) => {
                     // Out of files or memory: those that are connected may free some.

@@ -21,57 +21,74 @@ use std::time::{Duration, Instant};
 
 /// How long an attack that does not end by itself goes on.
 const ATTACK: Duration = Duration::from_millis(700);
-/// What a call of another client may take meanwhile, on a machine that does much else.
+/// What a read of another client may take meanwhile, on a machine that does much else.
 const SLOWEST: Duration = Duration::from_millis(600);
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// A client that behaves: it reads and writes all the time and notes the longest that a call took.
+/// A client that behaves: it reads and writes all the time and notes the longest that a read took.
 struct Witness {
     stop: Arc<AtomicBool>,
-    slowest_ns: Arc<AtomicU64>,
-    served: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     thread: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Counts {
+    reads: AtomicU64,
+    slowest_read_ns: AtomicU64,
+    /// How long one takes depends on the disk, and on who else writes to it.
+    writes: AtomicU64,
 }
 
 impl Witness {
     fn start(address: SocketAddr) -> Witness {
         let stop = Arc::new(AtomicBool::new(false));
-        let (slowest_ns, served) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let (over, slowest, count) = (stop.clone(), slowest_ns.clone(), served.clone());
+        let counts = Arc::new(Counts::default());
+        let (over, noted) = (stop.clone(), counts.clone());
         let thread = thread::spawn(move || {
             raw::run(async {
                 let (client, _) = connect(address, &h2::client::Builder::new()).await;
-                while !over.load(Relaxed) {
-                    // Mostly reads: how long a write takes depends on the disk, too.
-                    let writes = count.load(Relaxed).is_multiple_of(8);
-                    let (path, message) = match writes {
-                        true => (PUT, put(b"witness", b"v")),
-                        false => (RANGE, get(b"witness")),
-                    };
-                    let began = Instant::now();
-                    let answer = raw::call(&client, path, message).await;
-                    assert_eq!(answer.status.as_deref(), Some("0"), "{answer:?}");
-                    let took = u64::try_from(began.elapsed().as_nanos()).expect("short");
-                    slowest.fetch_max(took, Relaxed);
-                    count.fetch_add(1, Relaxed);
-                }
+                let reads = async {
+                    while !over.load(Relaxed) {
+                        let began = Instant::now();
+                        let answer = raw::call(&client, RANGE, get(b"witness")).await;
+                        assert_eq!(answer.status.as_deref(), Some("0"), "{answer:?}");
+                        let took = u64::try_from(began.elapsed().as_nanos()).expect("short");
+                        noted.slowest_read_ns.fetch_max(took, Relaxed);
+                        noted.reads.fetch_add(1, Relaxed);
+                    }
+                };
+                let writes = async {
+                    while !over.load(Relaxed) {
+                        let answer = raw::call(&client, PUT, put(b"witness", b"v")).await;
+                        assert_eq!(answer.status.as_deref(), Some("0"), "{answer:?}");
+                        noted.writes.fetch_add(1, Relaxed);
+                    }
+                };
+                tokio::join!(reads, writes);
             });
         });
         Witness {
             stop,
-            slowest_ns,
-            served,
+            counts,
             thread,
         }
     }
 
-    /// How many calls were served, and the longest that one took.
-    fn end(self) -> (u64, Duration) {
+    /// How many reads and writes were served so far.
+    fn served(&self) -> (u64, u64) {
+        let Counts { reads, writes, .. } = &*self.counts;
+        (reads.load(Relaxed), writes.load(Relaxed))
+    }
+
+    /// How many were served in all, and the longest that a read took.
+    fn end(self) -> ((u64, u64), Duration) {
         self.stop.store(true, Relaxed);
+        let served = self.served();
         self.thread.join().expect("it was served to the end");
-        let slowest = Duration::from_nanos(self.slowest_ns.load(Relaxed));
-        (self.served.load(Relaxed), slowest)
+        let slowest = self.counts.slowest_read_ns.load(Relaxed);
+        (served, Duration::from_nanos(slowest))
     }
 }
 
@@ -90,13 +107,17 @@ fn attack(grows_mib: u64, attack: impl FnOnce(&Server)) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let (server, _dir) = start();
     let witness = Witness::start(server.address);
-    while witness.served.load(Relaxed) < 20 {
+    loop {
+        let (reads, writes) = witness.served();
+        if reads >= 20 && writes >= 1 {
+            break;
+        }
         thread::yield_now();
     }
     let before = server.resident_kib();
     let most_kib = AtomicU64::new(0);
     let done = AtomicBool::new(false);
-    let served_before = witness.served.load(Relaxed);
+    let (reads_before, writes_before) = witness.served();
     thread::scope(|scope| {
         let memory = server.memory();
         let (done, most_kib) = (&done, &most_kib);
@@ -112,14 +133,17 @@ fn attack(grows_mib: u64, attack: impl FnOnce(&Server)) {
         // It goes on as before.
         thread::sleep(Duration::from_millis(100));
     });
-    let (served, slowest) = witness.end();
-    let served = served - served_before;
+    let ((reads, writes), slowest) = witness.end();
+    let (reads, writes) = (reads - reads_before, writes - writes_before);
     let grown = most_kib.into_inner().saturating_sub(before) >> 10;
-    println!("{served} calls of another client, the slowest in {slowest:?}; {grown} MiB more");
-    assert!(served > 20, "only {served} calls were served meanwhile");
+    println!(
+        "another client's {reads} reads, the slowest in {slowest:?}, and {writes} writes; \
+         {grown} MiB more"
+    );
+    assert!(reads > 20, "only {reads} reads were served meanwhile");
     assert!(
         slowest < SLOWEST,
-        "a call of another client took {slowest:?}"
+        "a read of another client took {slowest:?}"
     );
     assert!(grown <= grows_mib, "memory grew by {grown} MiB");
 }

@@ -42,6 +42,8 @@ pub async fn connect(
     tokio::task::JoinHandle<Result<(), h2::Error>>,
 ) {
     let stream = TcpStream::connect(address).await.expect("it serves");
+    // Two calls at once do not wait for each other to be acknowledged.
+    stream.set_nodelay(true).expect("a socket");
     let (client, connection) = builder.handshake(stream).await.expect("it speaks HTTP/2");
     (client, tokio::spawn(connection))
 }
