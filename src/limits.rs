@@ -47,7 +47,7 @@ pub const LEASE_HOLD_PAUSE_MS: u64 = 2_000;
 /// Timers of leases looked at in one turn.
 pub const LEASE_TIMERS_PER_TURN: usize = 4_096;
 /// Leases whose end is on its way through the log.
-pub const LEASES_ENDING_MAX: usize = 96;
+pub const LEASES_ENDING_MAX: usize = 64;
 /// Keys of ending leases that are deleted in one turn, and the keys of the last.
 pub const LEASE_KEYS_PER_TURN: u64 = 1_024;
 /// Leases whose time is written down in one turn.
@@ -236,6 +236,10 @@ pub const TICK_MS: u64 = 25;
 /// How long an executor runs tasks that are ready before it looks at its sockets and at what
 /// other threads have sent.
 pub const PREEMPT_US: u64 = 10_000;
+/// Entries of an executor's submission queue. The kernel looks up what is to be called off, a
+/// timer on each way to sleep, in a table that it sizes by this: with the usual 128 it has eight
+/// lists, which thousands of connections, each waited for, make long.
+pub const RING_DEPTH: usize = 2_048;
 /// How long an executor with nothing to do looks for more before it sleeps. A log write takes about
 /// as long, so a lone client's put is answered without waking the core twice.
 pub const SPIN_US: u64 = 100;

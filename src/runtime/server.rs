@@ -521,6 +521,7 @@ fn start_executor(place: &Place, alone: bool, parts: SeatParts) -> Result<(), St
     let executor = LocalExecutorBuilder::new(glommio::Placement::Fixed(place.core))
         .name(name)
         .io_memory(EXECUTOR_IO_BYTES)
+        .ring_depth(limits::RING_DEPTH)
         .preempt_timer(Duration::from_micros(limits::PREEMPT_US))
         .spin_before_park(Duration::from_micros(spin_us))
         .spawn(move || run_seat(parts))

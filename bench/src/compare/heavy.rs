@@ -42,12 +42,21 @@ pub struct Heavy<'a> {
 impl Heavy<'_> {
     /// Starts a server on an empty folder.
     pub fn start(&self, target: Target, debug: bool) -> Result<Server, String> {
+        self.start_in(self.data, target, debug)
+    }
+
+    /// Starts a second server of a kind, beside the first.
+    pub fn start_beside(&self, target: Target) -> Result<Server, String> {
+        self.start_in(&self.data.join("beside"), target, false)
+    }
+
+    fn start_in(&self, data: &Path, target: Target, debug: bool) -> Result<Server, String> {
         let name = target.name();
         let program = self
             .programs
             .server(target)
             .ok_or_else(|| format!("{name} is missing"))?;
-        Server::start(target, program, self.data, debug)
+        Server::start(target, program, data, debug)
     }
 
     fn loaded(&self, target: Target) -> Result<(Server, u64), String> {
