@@ -6,6 +6,7 @@ use super::spans::Spans;
 use hashbrown::HashTable;
 use slab::Slab;
 use std::hash::{DefaultHasher, Hasher};
+use std::iter::once;
 
 /// All watches of a front with one interest.
 #[derive(Debug)]
@@ -116,20 +117,50 @@ impl Groups {
 
     /// Visits the groups with watches up to date that want an event.
     pub fn wanting(&self, key: &[u8], tombstone: bool, visit: &mut impl FnMut(u32)) {
-        let mut one = |group: u32| {
+        self.wanting_each(once((key, tombstone)), &mut |group, _| visit(group));
+    }
+
+    /// The same for many events, keys and whether they are tombstones; tells which event it was by
+    /// its number.
+    ///
+    /// Most keys are nobody's, and with many watches the table lies in no cache near by. So it is
+    /// asked for all of them in a row, with nothing in between that would keep the processor from
+    /// waiting for several places at once.
+    pub fn wanting_each<'k>(
+        &self,
+        events: impl Iterator<Item = (&'k [u8], bool)> + Clone,
+        visit: &mut impl FnMut(u32, u32),
+    ) {
+        let mut one = |group: u32, at: u32, tombstone: bool| {
             let entry = &self.groups[group as usize];
             if !entry.live.is_empty() && entry.interest.takes(tombstone) {
-                visit(group);
+                visit(group, at);
             }
         };
+        let each = || (0u32..).zip(events.clone());
         if !self.points.is_empty() {
-            for &group in self.points.iter_hash(hash(self.seed, key)) {
-                if self.groups[group as usize].interest.start() == key {
-                    one(group);
+            let hashes: Vec<u64> = each().map(|(_, (key, _))| hash(self.seed, key)).collect();
+            // Of different keys, too, but seldom.
+            let perhaps = |hash: &u64| self.points.find(*hash, |_| true).is_some();
+            let found: Vec<bool> = hashes.iter().map(perhaps).collect();
+            for ((at, (key, tombstone)), hash) in each()
+                .zip(&hashes)
+                .zip(found)
+                .filter_map(|(event, found)| found.then_some(event))
+            {
+                for &group in self.points.iter_hash(*hash) {
+                    if self.groups[group as usize].interest.start() == key {
+                        one(group, at, tombstone);
+                    }
                 }
             }
         }
-        self.spans.stab(key, &self.groups, &mut one);
+        if !self.spans.is_empty() {
+            for (at, (key, tombstone)) in each() {
+                let mut one = |group| one(group, at, tombstone);
+                self.spans.stab(key, &self.groups, &mut one);
+            }
+        }
     }
 
     /// Bytes of keys.

@@ -37,6 +37,11 @@ impl Spans {
         }
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.root == NONE
+    }
+
     /// The group with that interest.
     pub fn find(&self, interest: &Interest, groups: &Slab<Group>) -> Option<u32> {
         let mut at = self.root;

@@ -107,10 +107,10 @@ impl<O: Copy> Watches<O> {
         sink: &mut S,
     ) -> Result<(), Error> {
         let mut wanted: Vec<(u32, u32)> = Vec::new();
-        for (at, event) in (0u32..).zip(&slice.events) {
-            let mut want = |group| wanted.push((group, at));
-            self.groups.wanting(event.key, event.tombstone, &mut want);
-        }
+        let events = slice.events.iter();
+        let events = events.map(|event| (event.key, event.tombstone));
+        self.groups
+            .wanting_each(events, &mut |group, at| wanted.push((group, at)));
         // By group; the events of each stay in their order.
         wanted.sort_by_key(|(group, _)| *group);
         let mut batch: Vec<Event<'v>> = Vec::new();

@@ -29,14 +29,41 @@ const IDLE_CONNECTIONS: usize = 100;
 /// Stalled watches, each on a connection of its own.
 const STALLED: usize = 1000;
 
-/// Turns in which the writes beside them are made.
-const STALLED_PARTS: u64 = 10;
+/// Turns in which two servers write.
+const PARTS: u64 = 10;
+
+/// What is written beside idle watches.
+const IDLE_WRITES: u64 = 2_000_000;
 
 /// What they may make a server grow by.
 const STALLED_BYTES: f64 = (64 << 20) as f64;
 
 /// How long the memory of a server must not shrink before it is taken for settled.
 const SETTLED: Duration = Duration::from_secs(5);
+
+/// Puts per second, 50 x 32, on one server and on another, of so many on each. The machine is not
+/// as fast at one time as at another, by more than what is looked for: so they write in turn, a
+/// part at a time, and grow alike.
+fn in_turns(one: &Server, other: &Server, total: u64) -> Result<(f64, f64), String> {
+    let part = total / PARTS;
+    let mut seconds = (0.0, 0.0);
+    for number in 0..PARTS {
+        let part = match number {
+            0 => total - part * (PARTS - 1),
+            _ => part,
+        };
+        seconds.0 += part as f64 / put(one, part)?;
+        seconds.1 += part as f64 / put(other, part)?;
+    }
+    Ok((total as f64 / seconds.0, total as f64 / seconds.1))
+}
+
+/// Puts per second, 50 x 32, of so many.
+fn put(server: &Server, total: u64) -> Result<f64, String> {
+    let mut options = load(Target::Quoin, server.address, Workload::Put, 50, 32);
+    options.stop = Stop::Total(total);
+    clients::ours(&options).map(|found| found.rate)
+}
 
 impl Heavy<'_> {
     /// Opens many idle watches; takes what they cost in memory, and in the rate of puts.
@@ -47,7 +74,11 @@ impl Heavy<'_> {
             "RssAnon of {} watches of a key each, beyond their {IDLE_CONNECTIONS} connections",
             grouped(self.many as f64)
         );
-        puts.note = "puts 50x32 of keys that nobody watches, with the watches and without".into();
+        puts.note = format!(
+            "puts 50x32 of keys that nobody watches, {} of them, and as many on a server without \
+             watches, in turns",
+            grouped(IDLE_WRITES as f64)
+        );
         self.rounds([memory, puts], |round| {
             let (bytes, rates) = self.idle_round()?;
             eprintln!(
@@ -62,16 +93,8 @@ impl Heavy<'_> {
 
     /// Bytes of a watch; puts per second with the watches, and without.
     fn idle_round(&self) -> Result<(f64, (f64, f64)), String> {
-        let server = self.start(Target::Quoin, false)?;
+        let (server, plain) = self.pair()?;
         let address = server.address;
-        clients::load_keys(&load(Target::Quoin, address, Workload::Put, 1, 1))?;
-        let put = || {
-            let shape = (50, 32);
-            let options = clients::plan(Target::Quoin, address, Workload::Put, shape, self.span);
-            clients::ours(&options).map(|found| found.rate)
-        };
-        put()?;
-        let before = put()?;
         let watches = self.many / IDLE_CONNECTIONS as u64;
         let plan = |watches: u64| {
             let keys = IDLE_CONNECTIONS as u64 * watches;
@@ -87,12 +110,22 @@ impl Heavy<'_> {
         // The connections of `many` are taken for those of `few`, which are closed again.
         drop(few);
         let bytes = most.saturating_sub(least) as f64 / (IDLE_CONNECTIONS as u64 * watches) as f64;
-        let with = put()?;
+        let rates = in_turns(&server, &plain, IDLE_WRITES)?;
         drop(many);
-        // The server takes its time to forget a million watches.
-        std::thread::sleep(Duration::from_secs(2));
-        let after = put()?;
-        Ok((bytes, (with, (before + after) / 2.0)))
+        Ok((bytes, rates))
+    }
+
+    /// Two servers with the same keys, of which the second is to have no watches.
+    fn pair(&self) -> Result<(Server, Server), String> {
+        let pair = (
+            self.start(Target::Quoin, false)?,
+            self.start_beside(Target::Quoin)?,
+        );
+        for server in [&pair.0, &pair.1] {
+            clients::load_keys(&load(Target::Quoin, server.address, Workload::Put, 1, 1))?;
+            put(server, self.events / 4)?;
+        }
+        Ok(pair)
     }
 
     /// Writes much while many watches of all of it take nothing, then lets them go on.
@@ -121,36 +154,12 @@ impl Heavy<'_> {
     }
 
     fn stalled_round(&self) -> Result<(f64, (f64, f64)), String> {
-        let server = self.start(Target::Quoin, false)?;
-        let plain = self.start_beside(Target::Quoin)?;
-        let put = |server: &Server, total: u64| {
-            let mut options = load(Target::Quoin, server.address, Workload::Put, 50, 32);
-            options.stop = Stop::Total(total);
-            clients::ours(&options).map(|found| found.rate)
-        };
-        for server in [&server, &plain] {
-            let keys = load(Target::Quoin, server.address, Workload::Put, 1, 1);
-            clients::load_keys(&keys)?;
-            put(server, self.events / 4)?;
-        }
+        let (server, plain) = self.pair()?;
         let address = server.address;
         let mut sleepers = Sleepers::open(address, STALLED)?;
         let start = memory(&server)?;
-        // The machine is not as fast at one time as at another, by more than what is looked for:
-        // so both write in turn, a part at a time, and grow alike.
-        let part = self.events / STALLED_PARTS;
-        let (mut with, mut without) = (0.0, 0.0);
-        for number in 0..STALLED_PARTS {
-            let total = match number {
-                0 => self.events - part * (STALLED_PARTS - 1),
-                _ => part,
-            };
-            with += total as f64 / put(&server, total)?;
-            without += total as f64 / put(&plain, total)?;
-        }
+        let rates = in_turns(&server, &plain, self.events)?;
         drop(plain);
-        let with = self.events as f64 / with;
-        let without = self.events as f64 / without;
         let now = memory(&server)?;
         eprintln!(
             "stalled-watches  RssAnon {} to {} MiB, TCP buffers {} to {} MiB",
@@ -164,7 +173,7 @@ impl Heavy<'_> {
         let end = sleepers.wake(address, self.events)?;
         eprintln!("stalled-watches  {end}");
         let beyond = grown.saturating_sub(STALLED as u64 * smallest());
-        Ok((beyond as f64, (with, without)))
+        Ok((beyond as f64, rates))
     }
 
     /// What a million leases cost in memory.
