@@ -1,5 +1,6 @@
 //! Answers to ranges in pieces: the length of a message stands before it, so what surrounds the
-//! pairs is written from their sizes, and the pairs follow as they are read.
+//! pairs of one is written from their sizes, and the pairs follow as they are read. In a stream
+//! each piece is a message, whose length is filled in behind it.
 #![forbid(unsafe_code)]
 
 use super::message;
@@ -28,63 +29,88 @@ pub fn put_pair(out: &mut Vec<u8>, kv: &KeyValue<'_>) {
     put_kv(out, 2, kv);
 }
 
-/// One message with pairs.
+/// An answer of one message.
 #[derive(Debug, Clone, Copy)]
 pub struct SizedRange {
-    /// It is one of `RangeStream`.
-    pub streamed: bool,
-    /// What the last message has besides.
-    pub closing: Option<(Header, RangeSummary)>,
+    /// What it has besides.
+    pub closing: (Header, RangeSummary),
     /// Bytes of the pairs, by [`pair_bytes`].
     pub bytes: u64,
 }
 
 impl SizedRange {
-    fn head(&self) -> Vec<u8> {
-        let mut head = Vec::new();
-        if let Some((header, _)) = &self.closing {
-            put_message(&mut head, 1, |out| put_header(out, header));
-        }
-        head
-    }
-
-    fn tail(&self) -> Vec<u8> {
-        let mut tail = Vec::new();
-        if let Some((_, summary)) = &self.closing {
-            put_bool(&mut tail, 3, summary.more);
-            put_i64(&mut tail, 4, summary.count);
-        }
-        tail
-    }
-
     /// Writes what stands before the pairs.
     pub fn begin(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
-        let head = self.head();
-        let bytes = self.bytes + (head.len() + self.tail().len()) as u64;
-        let mut wrapped = Vec::new();
-        if self.streamed {
-            // Field 1 of a message of the stream is the partial answer.
-            let bytes = usize::try_from(bytes).map_err(|_| TooLong)?;
-            begin_message(&mut wrapped, 1, bytes);
-        }
-        let length = bytes + wrapped.len() as u64;
+        let (head, tail) = around(&self.closing);
+        let length = self.bytes + (head.len() + tail.len()) as u64;
         if length > MESSAGE_BYTES_MAX {
             return Err(TooLong);
         }
-        let start = message::begin(out);
         let length = u32::try_from(length).map_err(|_| TooLong)?;
+        let start = message::begin(out);
         out[start + 1..].copy_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(&wrapped);
         out.extend_from_slice(&head);
         Ok(())
     }
 
     /// Writes what stands behind them.
     pub fn end(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.tail());
+        out.extend_from_slice(&around(&self.closing).1);
     }
 }
 
+/// What an answer has before its pairs, and behind them.
+fn around((header, summary): &(Header, RangeSummary)) -> (Vec<u8>, Vec<u8>) {
+    let (mut head, mut tail) = (Vec::new(), Vec::new());
+    put_message(&mut head, 1, |out| put_header(out, header));
+    put_bool(&mut tail, 3, summary.more);
+    put_i64(&mut tail, 4, summary.count);
+    (head, tail)
+}
+
+/// A message of a stream whose pairs are being written.
+#[derive(Debug)]
+pub struct Chunk {
+    start: usize,
+}
+
+impl Chunk {
+    /// What stands before the pairs: field 1, with a length of up to 2 MiB.
+    const WRAP_BYTES: usize = 1 + 3;
+
+    /// Leaves room for what stands before the pairs.
+    pub fn begin(out: &mut Vec<u8>) -> Chunk {
+        let start = message::begin(out);
+        out.extend_from_slice(&[0; Chunk::WRAP_BYTES]);
+        Chunk { start }
+    }
+
+    fn pairs(&self) -> usize {
+        self.start + message::PREFIX_BYTES + Chunk::WRAP_BYTES
+    }
+
+    /// Bytes of the pairs in it.
+    pub fn bytes(&self, out: &[u8]) -> usize {
+        out.len() - self.pairs()
+    }
+
+    /// Takes it back.
+    pub fn drop(self, out: &mut Vec<u8>) {
+        out.truncate(self.start);
+    }
+
+    /// Ends it behind its last pair; the last message of a stream has something besides.
+    pub fn finish(self, out: &mut Vec<u8>, closing: Option<(Header, RangeSummary)>) {
+        let (head, tail) = closing.as_ref().map(around).unwrap_or_default();
+        let mut before = Vec::with_capacity(Chunk::WRAP_BYTES + head.len());
+        begin_message(&mut before, 1, head.len() + self.bytes(out) + tail.len());
+        before.extend_from_slice(&head);
+        let pairs = self.pairs();
+        out.splice(pairs - Chunk::WRAP_BYTES..pairs, before);
+        out.extend_from_slice(&tail);
+        message::finish(out, self.start);
+    }
+}
 /// Why a range cannot be streamed, if it cannot. A target without an order is passed over: etcd
 /// takes it, and would then page by the wrong key.
 pub fn streams_not(range: &RangeRequest<'_>) -> Option<Status> {
@@ -105,22 +131,6 @@ pub fn streams_not(range: &RangeRequest<'_>) -> Option<Status> {
     };
     Some(Status::new(Code::Unimplemented, what))
 }
-
-/// How many pairs the next message of a stream has, after one of so many pairs and bytes. As in
-/// etcd: few at first, and about `bytes` in each as soon as possible.
-pub fn next_chunk(pairs: usize, bytes: u64, target: u64) -> usize {
-    let next = if bytes < target / 2 {
-        pairs.saturating_mul(2)
-    } else if bytes > target.saturating_mul(2) {
-        pairs / 2
-    } else {
-        pairs
-    };
-    next.max(1)
-}
-
-/// Pairs in the first message of a stream.
-pub const FIRST_CHUNK: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -147,7 +157,7 @@ mod tests {
         [1, 2, 3, 100, 1000].map(pair).to_vec()
     }
 
-    fn in_pieces(streamed: bool, closing: Option<(Header, RangeSummary)>) -> Vec<u8> {
+    fn in_pieces(closing: (Header, RangeSummary)) -> Vec<u8> {
         let pairs = pairs();
         let sizes = pairs.iter().map(|kv| {
             let bytes = kv.value.len();
@@ -158,7 +168,6 @@ mod tests {
             pair_bytes(&unknown, bytes)
         });
         let sized = SizedRange {
-            streamed,
             closing,
             bytes: sizes.sum(),
         };
@@ -167,6 +176,14 @@ mod tests {
         pairs.iter().for_each(|kv| put_pair(&mut out, &kv.borrow()));
         sized.end(&mut out);
         out
+    }
+
+    fn chunk(pairs: &[OwnedKeyValue], closing: Option<(Header, RangeSummary)>) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        let chunk = Chunk::begin(&mut out);
+        pairs.iter().for_each(|kv| put_pair(&mut out, &kv.borrow()));
+        chunk.finish(&mut out, closing);
+        out.split_off(b"before".len())
     }
 
     #[test]
@@ -182,7 +199,7 @@ mod tests {
         };
         let mut whole = Vec::new();
         encode_response(&HEADER, &Response::Range(response), &mut whole);
-        assert_eq!(in_pieces(false, Some((HEADER, summary))), whole);
+        assert_eq!(in_pieces((HEADER, summary)), whole);
         let mut read = Vec::new();
         let mut encoder = RangeEncoder::new(&mut read, &HEADER, 1 << 20);
         pairs().iter().for_each(|kv| encoder.push(kv.borrow()));
@@ -190,36 +207,57 @@ mod tests {
         assert_eq!(read, whole);
 
         // The same inside a message of a stream.
+        assert_eq!(
+            chunk(&pairs(), Some((HEADER, summary))),
+            wrapped(&whole[5..])
+        );
+    }
+
+    /// A message of a stream around an answer.
+    fn wrapped(answer: &[u8]) -> Vec<u8> {
         let mut wrapped = Vec::new();
         let start = message::begin(&mut wrapped);
-        put_message(&mut wrapped, 1, |out| out.extend_from_slice(&whole[5..]));
+        put_message(&mut wrapped, 1, |out| out.extend_from_slice(answer));
         message::finish(&mut wrapped, start);
-        assert_eq!(in_pieces(true, Some((HEADER, summary))), wrapped);
-        let open = in_pieces(true, None);
-        let length = u32::from_be_bytes(open[1..5].try_into().unwrap());
-        assert_eq!(length as usize, open.len() - 5);
+        wrapped
+    }
+
+    #[test]
+    fn a_chunk_of_any_length_says_how_long_it_is() {
+        assert_eq!(chunk(&[], None), wrapped(b""));
+        for bytes in [1, 100, 127, 128, 20_000, 1 << 20, 1 << 21, 3 << 20] {
+            let pair = OwnedKeyValue {
+                value: vec![b'v'; bytes],
+                ..pairs()[0].clone()
+            };
+            let mut answer = Vec::new();
+            put_pair(&mut answer, &pair.borrow());
+            assert!(chunk(&[pair], None) == wrapped(&answer), "{bytes}");
+        }
+        let mut out = b"before".to_vec();
+        let chunk = Chunk::begin(&mut out);
+        put_pair(&mut out, &pairs()[1].borrow());
+        assert_eq!(chunk.bytes(&out), {
+            let kv = &pairs()[1];
+            pair_bytes(&kv.borrow(), kv.value.len()) as usize
+        });
+        chunk.drop(&mut out);
+        assert_eq!(out, b"before");
     }
 
     #[test]
     fn a_message_beyond_what_clients_take_is_not_begun() {
+        let summary = RangeSummary {
+            more: false,
+            count: 1,
+        };
         let sized = SizedRange {
-            streamed: true,
-            closing: None,
+            closing: (HEADER, summary),
             bytes: i32::MAX as u64,
         };
         let mut out = Vec::new();
         assert_eq!(sized.begin(&mut out), Err(TooLong));
         assert!(out.is_empty());
-    }
-
-    #[test]
-    fn chunks_grow_and_shrink_towards_the_target() {
-        assert_eq!(next_chunk(10, 10, 100), 20);
-        assert_eq!(next_chunk(10, 50, 100), 10);
-        assert_eq!(next_chunk(10, 200, 100), 10);
-        assert_eq!(next_chunk(10, 201, 100), 5);
-        assert_eq!(next_chunk(1, 1000, 100), 1);
-        assert_eq!(next_chunk(usize::MAX, 1, 100), usize::MAX);
     }
 
     #[test]

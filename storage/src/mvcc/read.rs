@@ -86,7 +86,11 @@ impl<'v> Item<'v> {
     pub fn value(&self) -> Result<&'v [u8], Error> {
         match self.source {
             Source::Value(value) => Ok(value),
-            Source::Tree(tree) => Ok(put_event(tree, self.key, self.latest.revision)?.value),
+            Source::Tree(tree) => {
+                let at = self.latest.revision;
+                let event = tree.get_near(TreeId::Revision, &at.to_key())?;
+                Ok(put_of(self.key, at, event)?.value)
+            }
         }
     }
 
@@ -609,14 +613,9 @@ pub(super) fn entry_to_change<'a, T: TreeWrite>(
     }
 }
 
-/// An event of this key that must be there.
-fn key_event<'a, T: TreeRead + ?Sized>(
-    tree: &'a T,
-    key: &[u8],
-    at: Revision,
-) -> Result<EventView<'a>, Error> {
+/// What was found where an event of this key must be.
+fn event_of<'a>(key: &[u8], at: Revision, event: Option<&'a [u8]>) -> Result<EventView<'a>, Error> {
     let wrong = |what| Error::corrupt(TreeId::Revision, &at.to_key(), what);
-    let event = tree.get(TreeId::Revision, &at.to_key())?;
     let event = event.ok_or_else(|| wrong("an event is missing"))?;
     let event = EventView::decode(at, event)?;
     if event.key != key {
@@ -625,13 +624,9 @@ fn key_event<'a, T: TreeRead + ?Sized>(
     Ok(event)
 }
 
-/// As `key_event`, a put.
-pub(super) fn put_event<'a, T: TreeRead + ?Sized>(
-    tree: &'a T,
-    key: &[u8],
-    at: Revision,
-) -> Result<EventView<'a>, Error> {
-    let event = key_event(tree, key, at)?;
+/// As `event_of`, of a put.
+fn put_of<'a>(key: &[u8], at: Revision, event: Option<&'a [u8]>) -> Result<EventView<'a>, Error> {
+    let event = event_of(key, at, event)?;
     if event.fields.tombstone {
         return Err(Error::corrupt(
             TreeId::Revision,
@@ -640,6 +635,24 @@ pub(super) fn put_event<'a, T: TreeRead + ?Sized>(
         ));
     }
     Ok(event)
+}
+
+/// An event of this key that must be there.
+fn key_event<'a, T: TreeRead + ?Sized>(
+    tree: &'a T,
+    key: &[u8],
+    at: Revision,
+) -> Result<EventView<'a>, Error> {
+    event_of(key, at, tree.get(TreeId::Revision, &at.to_key())?)
+}
+
+/// As `key_event`, a put.
+pub(super) fn put_event<'a, T: TreeRead + ?Sized>(
+    tree: &'a T,
+    key: &[u8],
+    at: Revision,
+) -> Result<EventView<'a>, Error> {
+    put_of(key, at, tree.get(TreeId::Revision, &at.to_key())?)
 }
 
 /// The put that made the key what it was at `revision`; `None` if the key did not exist then.

@@ -31,6 +31,10 @@ pub struct Interval<'k> {
 pub trait TreeRead {
     /// The value of a key.
     fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError>;
+    /// As [`TreeRead::get`], for one who looks up keys that often lie beside the one before.
+    fn get_near(&self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError> {
+        self.get(tree, key)
+    }
     /// Calls `visit(key, value)` in ascending key order until it returns `false`.
     fn scan<'v>(
         &'v self,

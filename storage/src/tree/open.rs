@@ -63,6 +63,11 @@ impl TreeRead for Snapshot<'_> {
         read::get(self, &self.roots()[tree as usize], key)
     }
 
+    fn get_near(&self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError> {
+        let near = &self.near[tree as usize];
+        read::get_near(self, &self.roots()[tree as usize], key, near)
+    }
+
     fn scan<'v>(
         &'v self,
         tree: TreeId,

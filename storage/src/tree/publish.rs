@@ -7,7 +7,7 @@
 
 use super::api::TreeError;
 use super::frames::Frames;
-use crate::page::{Page, Root, Run};
+use crate::page::{Child, Page, Root, Run};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ptr::NonNull;
@@ -176,7 +176,11 @@ impl Reader {
         // SAFETY: the root was loaded after the slot was set, so the publisher keeps it until the
         // slot is released, which needs this snapshot's end.
         let root = unsafe { &*root };
-        Snapshot { reader: self, root }
+        Snapshot {
+            reader: self,
+            root,
+            near: Default::default(),
+        }
     }
 }
 
@@ -192,6 +196,8 @@ impl Drop for Reader {
 pub struct Snapshot<'r> {
     reader: &'r Reader,
     root: &'r Published,
+    /// For each tree the leaf in which a key was looked up last.
+    pub(super) near: [Cell<Child>; 3],
 }
 
 impl Snapshot<'_> {

@@ -4,6 +4,7 @@
 use super::api::{Interval, TreeError, WARM_KEYS};
 use super::publish::Snapshot;
 use crate::page::{Between, Child, Page, Root, Run};
+use std::cell::Cell;
 
 /// Where pages come from.
 pub(super) trait Source {
@@ -108,6 +109,40 @@ pub(super) fn get<'a>(
         let index = page.route(key, between, &load)?;
         between = page.between(index, between);
         page = child_page(source, page, index)?;
+    }
+    match page.find(key, between, &load)? {
+        Ok(index) => value_of(source, page, index).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+/// As [`get`], but looks first into the leaf where the last look-up ended, which `near` keeps.
+pub(super) fn get_near<'a>(
+    source: &'a impl Source,
+    root: &Root,
+    key: &[u8],
+    near: &Cell<Child>,
+) -> Result<Option<&'a [u8]>, TreeError> {
+    let load = |run| source.run(run);
+    let leaf = near.get();
+    if leaf.page() != 0 {
+        let page = source.page(leaf.page(), leaf.crc, 0)?;
+        if let Ok(index) = page.find(key, Between::default(), &load)? {
+            return value_of(source, page, index).map(Some);
+        }
+    }
+    let Some(mut page) = root_page(source, root)? else {
+        return Ok(None);
+    };
+    let mut between = Between::default();
+    while !page.is_leaf() {
+        let index = page.route(key, between, &load)?;
+        between = page.between(index, between);
+        let child = page.child(index);
+        page = child_page(source, page, index)?;
+        if page.is_leaf() {
+            near.set(child);
+        }
     }
     match page.find(key, between, &load)? {
         Ok(index) => value_of(source, page, index).map(Some),

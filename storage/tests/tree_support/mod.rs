@@ -178,6 +178,16 @@ pub fn compare_interval(
         assert_eq!(got.0, expect.0);
         assert_eq!(got.1, expect.1.0);
     }
+    // One beside the other, and now and then one that is far away or missing.
+    for (at, (key, (value, _))) in expect.iter().enumerate().take(200) {
+        assert_eq!(read.get_near(tree, key)?, Some(&value[..]));
+        let (key, (value, _)) = &expect[at * at % expect.len()];
+        assert_eq!(read.get_near(tree, key)?, Some(&value[..]));
+        let missing = [key, &b"\0"[..]].concat();
+        let there = model.maps[tree as usize].get(&missing);
+        let there = there.map(|(value, _)| &value[..]);
+        assert_eq!(read.get_near(tree, &missing)?, there);
+    }
     let mut back = Vec::new();
     read.scan_back(tree, interval, &mut |key, value| {
         back.push((key.to_vec(), value.to_vec()));

@@ -112,8 +112,7 @@ impl Desk {
         }
         let bytes = range.key.len() + range.range_end.len();
         if streamed {
-            let target = self.config.limits.request_bytes as u64;
-            let long = LongRange::stream(walk.into_owned(), *header, target);
+            let long = LongRange::stream(walk.into_owned(), *header);
             return Ok(Served::Later(Work::Range(Box::new(long)), bytes));
         }
         let first = bytes_max.min(limits::PIECE_BYTES);
@@ -185,18 +184,10 @@ fn stream_at_once(
 ) -> Result<Served, Failure> {
     let mut response = RangeResponse::default();
     let RangeSummary { more, count } = apply::range(view, range, &mut response)?;
-    let pairs = response.kvs.iter().map(api::OwnedKeyValue::borrow);
-    let message = sized::SizedRange {
-        streamed: true,
-        closing: Some((*header, RangeSummary { more, count })),
-        bytes: pairs
-            .clone()
-            .map(|kv| sized::pair_bytes(&kv, kv.value.len()))
-            .sum(),
-    };
-    let begun = message.begin(out);
-    begun.map_err(|etcd::TooLong| api::Error::ResponseTooLarge)?;
-    pairs.for_each(|kv| sized::put_pair(out, &kv));
-    message.end(out);
+    let chunk = sized::Chunk::begin(out);
+    for kv in &response.kvs {
+        sized::put_pair(out, &kv.borrow());
+    }
+    chunk.finish(out, Some((*header, RangeSummary { more, count })));
     Ok(Served::Whole)
 }

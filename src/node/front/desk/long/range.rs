@@ -1,11 +1,11 @@
-//! Long answers to ranges, whole or as a stream of messages: each message is read twice, first
-//! for its length, from the key tree alone, and then piece by piece.
+//! Long answers to ranges. One of a single message is read twice: first for its length, from the
+//! key tree alone, and then piece by piece. Of a stream of messages each piece is one.
 #![forbid(unsafe_code)]
 
 use super::Slice;
 use crate::api::{self, Header};
 use crate::apply::{self, Failure, RangeWalk, Stand};
-use crate::etcd::{self, sized, sized::SizedRange};
+use crate::etcd::{self, sized};
 use crate::limits;
 use quoin_storage::mvcc::{self, View};
 use quoin_storage::tree::{TreeId, TreeRead};
@@ -14,27 +14,16 @@ use quoin_storage::tree::{TreeId, TreeRead};
 #[derive(Debug)]
 pub struct LongRange {
     header: Header,
-    /// Where the message at hand goes on.
+    /// Where the answer goes on.
     walk: RangeWalk<'static>,
-    /// There if the answer is a stream of messages.
-    stream: Option<Chunks>,
     phase: Phase,
-}
-
-/// How a stream is divided.
-#[derive(Debug)]
-struct Chunks {
-    /// The most pairs of the message at hand.
-    pairs: usize,
-    /// Bytes that a message should have.
-    target: u64,
-    /// Pairs that the request lets through from there on.
-    left: usize,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// The length of a message is being found.
+    /// Each piece is a message.
+    Streaming,
+    /// The length of the message is being found.
     Sizing {
         probe: RangeWalk<'static>,
         bytes: u64,
@@ -42,40 +31,34 @@ enum Phase {
     },
     /// Its pairs are being written.
     Writing {
-        message: SizedRange,
+        message: sized::SizedRange,
         /// What is still to come.
         pairs: usize,
         bytes: u64,
-        /// Where the message after it begins.
-        next: RangeWalk<'static>,
     },
 }
 
 impl LongRange {
     /// The whole answer as one message.
     pub fn whole(walk: RangeWalk<'static>, header: Header) -> LongRange {
+        let phase = Phase::Sizing {
+            probe: walk.clone(),
+            bytes: 0,
+            pairs: 0,
+        };
         LongRange {
             header,
-            phase: Phase::of(&walk),
             walk,
-            stream: None,
+            phase,
         }
     }
 
-    /// The answer as a stream of messages of about `target` bytes.
-    pub fn stream(mut walk: RangeWalk<'static>, header: Header, target: u64) -> LongRange {
-        let left = walk.left();
-        let pairs = left.min(sized::FIRST_CHUNK);
-        walk.allow(pairs);
+    /// The answer as a stream of messages.
+    pub fn stream(walk: RangeWalk<'static>, header: Header) -> LongRange {
         LongRange {
             header,
-            phase: Phase::of(&walk),
             walk,
-            stream: Some(Chunks {
-                pairs,
-                target,
-                left,
-            }),
+            phase: Phase::Streaming,
         }
     }
 
@@ -92,56 +75,68 @@ impl LongRange {
     ) -> Result<Slice, Failure> {
         // It began before any compaction that has come since.
         let view = &view.unpurged();
-        if let Phase::Sizing {
-            probe,
-            bytes,
-            pairs,
-        } = &mut self.phase
-        {
-            let stand = size(probe, view, bytes, pairs)?;
-            if stand == Stand::Pause {
-                return Ok(Slice::Working);
+        match &mut self.phase {
+            Phase::Streaming => self.write_chunk(view, out),
+            Phase::Sizing {
+                probe,
+                bytes,
+                pairs,
+            } => {
+                if size(probe, view, bytes, pairs)? == Stand::Pause {
+                    return Ok(Slice::Working);
+                }
+                let message = sized::SizedRange {
+                    closing: (self.header, probe.summary(view)?),
+                    bytes: *bytes,
+                };
+                let begun = message.begin(out);
+                begun.map_err(|etcd::TooLong| api::Error::ResponseTooLarge)?;
+                self.walk.allow(*pairs);
+                self.phase = Phase::Writing {
+                    message,
+                    pairs: *pairs,
+                    bytes: *bytes,
+                };
+                self.write(view, out)
             }
-            let (next, bytes, pairs) = (probe.clone(), *bytes, *pairs);
-            self.begin(view, stand, (next, bytes, pairs), out)?;
+            Phase::Writing { .. } => self.write(view, out),
         }
-        self.write(view, out)
     }
 
-    /// Begins a message whose length is known.
-    fn begin<T: TreeRead>(
+    /// Writes a message of a stream.
+    fn write_chunk<T: TreeRead>(
         &mut self,
         view: &View<'_, T>,
-        stand: Stand,
-        (next, bytes, pairs): (RangeWalk<'static>, u64, usize),
         out: &mut Vec<u8>,
-    ) -> Result<(), Failure> {
-        let last = match &self.stream {
-            Some(chunks) => stand == Stand::End || chunks.left == pairs,
-            None => true,
-        };
-        let closing = match last {
-            true => Some((self.header, next.summary(view)?)),
-            false => None,
-        };
-        let message = SizedRange {
-            streamed: self.stream.is_some(),
-            closing,
-            bytes,
-        };
-        let begun = message.begin(out);
-        begun.map_err(|etcd::TooLong| api::Error::ResponseTooLarge)?;
-        self.walk.allow(pairs);
-        self.phase = Phase::Writing {
-            message,
-            pairs,
-            bytes,
-            next,
-        };
-        Ok(())
+    ) -> Result<Slice, Failure> {
+        make_room(out, limits::PIECE_BYTES);
+        let chunk = sized::Chunk::begin(out);
+        let keys_only = self.walk.is_keys_only();
+        let stand = self.walk.step(view, limits::SLICE_ENTRIES, &mut |item| {
+            if chunk.bytes(out) >= limits::PIECE_BYTES {
+                return Ok(false);
+            }
+            sized::put_pair(out, &apply::pair(keys_only, item)?);
+            Ok(true)
+        })?;
+        Ok(match stand {
+            Stand::End | Stand::Limit => {
+                let summary = self.walk.summary(view)?;
+                chunk.finish(out, Some((self.header, summary)));
+                Slice::Last
+            }
+            Stand::Pause | Stand::Full if chunk.bytes(out) == 0 => {
+                chunk.drop(out);
+                Slice::Working
+            }
+            Stand::Pause | Stand::Full => {
+                chunk.finish(out, None);
+                Slice::Piece
+            }
+        })
     }
 
-    /// Writes pairs of the message at hand, and its end behind the last.
+    /// Writes pairs of the message, and its end behind the last.
     fn write<T: TreeRead>(
         &mut self,
         view: &View<'_, T>,
@@ -151,16 +146,14 @@ impl LongRange {
             message,
             pairs,
             bytes,
-            next,
         } = &mut self.phase
         else {
             return Ok(Slice::Working);
         };
         let before = out.len();
         if *pairs > 0 {
-            // At once, and not by doubling, which copies all of it once more.
             let rest = usize::try_from(*bytes).unwrap_or(usize::MAX);
-            out.reserve(rest.min(limits::PIECE_BYTES) + limits::KIB);
+            make_room(out, rest.min(limits::PIECE_BYTES));
             let keys_only = self.walk.is_keys_only();
             let stand = self.walk.step(view, limits::SLICE_ENTRIES, &mut |item| {
                 if *pairs == 0 || out.len() - before >= limits::PIECE_BYTES {
@@ -184,26 +177,18 @@ impl LongRange {
             return Err(changed());
         }
         message.end(out);
-        let Some(chunks) = self.stream.as_mut().filter(|_| message.closing.is_none()) else {
-            return Ok(Slice::Last);
-        };
-        chunks.left -= chunks.pairs;
-        let pairs = sized::next_chunk(chunks.pairs, message.bytes, chunks.target);
-        chunks.pairs = pairs.min(chunks.left);
-        self.walk = next.clone();
-        self.walk.allow(chunks.pairs);
-        self.phase = Phase::of(&self.walk);
-        Ok(Slice::Piece)
+        Ok(Slice::Last)
     }
 }
 
-impl Phase {
-    fn of(walk: &RangeWalk<'static>) -> Phase {
-        Phase::Sizing {
-            probe: walk.clone(),
-            bytes: 0,
-            pairs: 0,
-        }
+/// Makes room for so many bytes and the pair that goes beyond them, at once: growing step by step,
+/// or out of a smaller buffer, copies what there is.
+fn make_room(out: &mut Vec<u8>, bytes: usize) {
+    let room = bytes + 2 * limits::KIB;
+    if out.is_empty() && out.capacity() < room {
+        *out = Vec::with_capacity(room);
+    } else {
+        out.reserve(room);
     }
 }
 
