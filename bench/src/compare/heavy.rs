@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -47,7 +47,44 @@ impl Heavy<'_> {
 
     /// Starts a second server of a kind, beside the first.
     pub fn start_beside(&self, target: Target) -> Result<Server, String> {
-        self.start_in(&self.data.join("beside"), target, false)
+        self.start_in(&self.beside(), target, false)
+    }
+
+    /// Runs the rounds of some rows; one that fails makes all of them invalid.
+    pub fn rounds<const N: usize>(
+        &self,
+        mut rows: [Row; N],
+        round: impl Fn(usize) -> Result<[(f64, f64); N], String>,
+    ) -> Vec<Row> {
+        for number in 1..=self.rounds {
+            match round(number) {
+                Ok(found) => {
+                    for (row, found) in rows.iter_mut().zip(found) {
+                        row.rounds.push(found);
+                    }
+                }
+                Err(why) => {
+                    for row in &mut rows {
+                        row.invalid = Some(format!("quoin: {why}"));
+                    }
+                    break;
+                }
+            }
+        }
+        self.clean();
+        rows.into()
+    }
+
+    fn clean(&self) {
+        // What is left over does no harm but for its space.
+        for data in [self.data, &self.beside()] {
+            let _ = fs::remove_dir_all(folder_of(data, Target::Quoin));
+        }
+    }
+
+    /// Where the second server has its data.
+    fn beside(&self) -> PathBuf {
+        self.data.join("beside")
     }
 
     fn start_in(&self, data: &Path, target: Target, debug: bool) -> Result<Server, String> {

@@ -11,10 +11,11 @@ use quoin::api::CompactRequest;
 use quoin::client::{BlockingClient, ClientOptions};
 use quoin::wire::Reply;
 
+use super::clients;
 use super::heavy::Heavy;
 use super::result::{Row, Unit};
 use super::servers::{Server, load};
-use super::{clients, folder_of};
+use super::turns::in_turns;
 use crate::options::{Leases, Options, Stop, Target, Workload, fresh_lease_id};
 use crate::os::{Poll, connect_narrow};
 use crate::report::{digits, grouped, time};
@@ -29,9 +30,6 @@ const IDLE_CONNECTIONS: usize = 100;
 /// Stalled watches, each on a connection of its own.
 const STALLED: usize = 1000;
 
-/// Turns in which two servers write.
-const PARTS: u64 = 10;
-
 /// What is written beside idle watches.
 const IDLE_WRITES: u64 = 2_000_000;
 
@@ -40,30 +38,6 @@ const STALLED_BYTES: f64 = (64 << 20) as f64;
 
 /// How long the memory of a server must not shrink before it is taken for settled.
 const SETTLED: Duration = Duration::from_secs(5);
-
-/// Puts per second, 50 x 32, on one server and on another, of so many on each. The machine is not
-/// as fast at one time as at another, by more than what is looked for: so they write in turn, a
-/// part at a time, and grow alike.
-fn in_turns(one: &Server, other: &Server, total: u64) -> Result<(f64, f64), String> {
-    let part = total / PARTS;
-    let mut seconds = (0.0, 0.0);
-    for number in 0..PARTS {
-        let part = match number {
-            0 => total - part * (PARTS - 1),
-            _ => part,
-        };
-        seconds.0 += part as f64 / put(one, part)?;
-        seconds.1 += part as f64 / put(other, part)?;
-    }
-    Ok((total as f64 / seconds.0, total as f64 / seconds.1))
-}
-
-/// Puts per second, 50 x 32, of so many.
-fn put(server: &Server, total: u64) -> Result<f64, String> {
-    let mut options = load(Target::Quoin, server.address, Workload::Put, 50, 32);
-    options.stop = Stop::Total(total);
-    clients::ours(&options).map(|found| found.rate)
-}
 
 impl Heavy<'_> {
     /// Opens many idle watches; takes what they cost in memory, and in the rate of puts.
@@ -113,19 +87,6 @@ impl Heavy<'_> {
         let rates = in_turns(&server, &plain, IDLE_WRITES)?;
         drop(many);
         Ok((bytes, rates))
-    }
-
-    /// Two servers with the same keys, of which the second is to have no watches.
-    fn pair(&self) -> Result<(Server, Server), String> {
-        let pair = (
-            self.start(Target::Quoin, false)?,
-            self.start_beside(Target::Quoin)?,
-        );
-        for server in [&pair.0, &pair.1] {
-            clients::load_keys(&load(Target::Quoin, server.address, Workload::Put, 1, 1))?;
-            put(server, self.events / 4)?;
-        }
-        Ok(pair)
     }
 
     /// Writes much while many watches of all of it take nothing, then lets them go on.
@@ -238,36 +199,6 @@ impl Heavy<'_> {
                 (us(effect.during), us(effect.before)),
             ])
         })
-    }
-
-    /// Runs the rounds of some rows; one that fails makes all of them invalid.
-    fn rounds<const N: usize>(
-        &self,
-        mut rows: [Row; N],
-        round: impl Fn(usize) -> Result<[(f64, f64); N], String>,
-    ) -> Vec<Row> {
-        for number in 1..=self.rounds {
-            match round(number) {
-                Ok(found) => {
-                    for (row, found) in rows.iter_mut().zip(found) {
-                        row.rounds.push(found);
-                    }
-                }
-                Err(why) => {
-                    for row in &mut rows {
-                        row.invalid = Some(format!("quoin: {why}"));
-                    }
-                    break;
-                }
-            }
-        }
-        self.clean();
-        rows.into()
-    }
-
-    fn clean(&self) {
-        // What is left over does no harm but for its space.
-        let _ = fs::remove_dir_all(folder_of(self.data, Target::Quoin));
     }
 }
 

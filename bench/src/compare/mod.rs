@@ -23,7 +23,11 @@ mod plan;
 
 mod result;
 
+mod scraped;
+
 mod servers;
+
+mod turns;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -47,7 +51,7 @@ pub const FLAGS: &[Flag] = &[
         "rows",
         "LIST",
         "rows, by name, separated by commas [all but restart, checkpoint, idle-watches, \
-         stalled-watches, leases, expiry, listing]",
+         stalled-watches, leases, expiry, listing, scraped]",
     ),
     flag("restart-keys", "N", "keys of the row 'restart' [5m]"),
     flag(
@@ -174,6 +178,7 @@ pub fn main(parsed: &Parsed) -> Result<bool, String> {
             plan::Heavy::Leases => slow.leases(),
             plan::Heavy::Expiry => slow.expiry(),
             plan::Heavy::Listing => slow.listing(),
+            plan::Heavy::Scraped => slow.scraped(),
         });
     }
     println!("\n{}", result::table(&rows));

@@ -261,6 +261,8 @@ pub enum Heavy {
     Expiry,
     /// All of many keys in one answer.
     Listing,
+    /// Puts while the metrics are read.
+    Scraped,
 }
 
 /// The names of the heavy rows.
@@ -272,6 +274,7 @@ pub const HEAVY: &[(&str, Heavy)] = &[
     ("leases", Heavy::Leases),
     ("expiry", Heavy::Expiry),
     ("listing", Heavy::Listing),
+    ("scraped", Heavy::Scraped),
 ];
 
 /// The rows with those names; all but the heavy ones if none are named.
