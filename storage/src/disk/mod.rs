@@ -90,6 +90,11 @@ pub trait PageFile: Send + Sync {
     /// Writes a run of bytes; visible through the map on return, durable only after `sync`.
     /// Offset and length are multiples of [`BLOCK`].
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
+    /// Writes several runs of bytes, each as [`PageFile::write`] does, in any order.
+    fn write_runs(&self, runs: &[(u64, &[u8])]) -> Result<(), DiskError> {
+        runs.iter()
+            .try_for_each(|(offset, bytes)| self.write(*offset, bytes))
+    }
     /// Has the device begin to take what was written to the range, so that a later `sync` finds
     /// little left to do and the syncs of other files do not queue behind it. Promises nothing.
     fn begin_sync(&self, offset: u64, len: u64) -> Result<(), DiskError>;

@@ -6,7 +6,7 @@
 mod tests;
 
 use super::mmap::{self, Mapping};
-use super::uring::{Ring, WRITE_BYTES_MAX, Write};
+use super::uring::{IN_FLIGHT_MAX, Ring, WRITE_BYTES_MAX, Write};
 use super::{AlignedBuf, BLOCK, Disk, DiskError, DiskErrorKind, LogFile, Map, PageFile};
 use super::{assert_blocks, latch_check};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -422,6 +422,35 @@ impl PageFile for RealPages {
                 Err(error)
             }
         }
+    }
+
+    /// Many at a time: each write goes through a thread of the kernel's, which takes longer to wake
+    /// than to write a page.
+    fn write_runs(&self, runs: &[(u64, &[u8])]) -> Result<(), DiskError> {
+        for runs in runs.chunks(IN_FLIGHT_MAX) {
+            let mut writes = Vec::with_capacity(runs.len());
+            for &(offset, bytes) in runs {
+                assert_blocks(offset, bytes.len() as u64);
+                self.inside(offset, bytes.len() as u64);
+                let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
+                writes.push(Write { offset, bytes });
+            }
+            let mut writer = self.writer("write")?;
+            let written = writer.ring.write(&self.file, &writes, false);
+            let written = written.map_err(|e| {
+                let error = self.error("write", Some(runs[0].0), e);
+                writer.latched = !matches!(error.kind, DiskErrorKind::NoSpace);
+                error
+            })?;
+            drop(writer);
+            // What was cut short, or is too long for one write, is written once more.
+            for ((offset, bytes), written) in runs.iter().zip(written) {
+                if written < bytes.len() {
+                    self.write(*offset, bytes)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn begin_sync(&self, offset: u64, len: u64) -> Result<(), DiskError> {

@@ -47,6 +47,21 @@ fn keeps_its_promises(disk: &dyn Disk) {
     let mut device = AlignedBuf::new(1);
     pages.read_device(1 << 20, &mut device).expect("read");
     assert!(device.iter().all(|b| *b == 5));
+    // Runs of all lengths, more of them than are written at a time.
+    let mut runs: Vec<(u64, AlignedBuf)> = Vec::new();
+    let mut at = 24 << 20;
+    for (number, blocks) in [1, 3, 2, 1, 5, 1, 300].repeat(9).into_iter().enumerate() {
+        runs.push((at, filled(blocks, number as u8)));
+        at += (blocks + 1) as u64 * BLOCK as u64;
+    }
+    pages.allocate(0, at).expect("allocated");
+    let slices: Vec<(u64, &[u8])> = runs.iter().map(|(at, run)| (*at, &run[..])).collect();
+    pages.write_runs(&slices).expect("written");
+    for (at, run) in slices {
+        assert!(seen(&pages, at, run.len()) == run, "the run at {at}");
+        assert_eq!(seen(&pages, at + run.len() as u64, 1), [0], "behind it");
+    }
+    pages.write_runs(&[]).expect("nothing to write");
     drop(pages);
     let pages = disk.open_pages("tree", 1 << 30).expect("opened again");
     pages.truncate(2 << 20).expect("cut");

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 /// The most operations that one call puts in flight.
-const IN_FLIGHT_MAX: usize = 8;
+pub(super) const IN_FLIGHT_MAX: usize = 32;
 /// The most bytes that one write operation carries.
 pub(super) const WRITE_BYTES_MAX: usize = 1 << 20;
 
@@ -28,7 +28,7 @@ impl Ring {
         Ok(Ring { ring })
     }
 
-    /// Issues up to eight writes together and returns how many bytes each wrote.
+    /// Issues up to [`IN_FLIGHT_MAX`] writes together and returns how many bytes each wrote.
     /// With `durable`, each is on stable storage when its result says so.
     pub(super) fn write(
         &mut self,

@@ -1,8 +1,9 @@
 //! Checkpoints: making one published state durable.
 //!
 //! Free pages that are too many go back to the file system. Then blocks for all pages are
-//! allocated, so that a full disk changes nothing; then the pages are written in runs in the order of their numbers; then a sync; then one meta page and a sync,
-//! then the other and a sync.
+//! allocated, so that a full disk changes nothing; then the pages are written in the order of their
+//! numbers, runs of them, many at a time; then a sync; then one meta page and a sync, then the
+//! other and a sync.
 #![forbid(unsafe_code)]
 
 use super::api::TreeError;
@@ -15,7 +16,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Most pages in one write.
+/// Most pages that are written at a time.
 const WRITE_PAGES: u64 = 256;
 
 /// After so many pages the device is told to take them. The final sync then has little to do:
@@ -56,6 +57,46 @@ impl Behind {
                 offset(self.span.end - self.span.start),
             )?;
         }
+        Ok(())
+    }
+}
+
+/// Copies of pages that are to be written together.
+#[derive(Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    /// Whose they are, one after the other.
+    runs: Vec<Range<u64>>,
+}
+
+impl Gathered {
+    /// The last page of the bytes is this one.
+    fn add(&mut self, id: u64) {
+        match self.runs.last_mut() {
+            Some(run) if run.end == id => run.end += 1,
+            _ => self.runs.push(id..id + 1),
+        }
+    }
+
+    fn write(
+        &mut self,
+        file: &dyn PageFile,
+        behind: &mut Behind,
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<(), TreeError> {
+        let mut rest = &self.bytes[..];
+        let mut writes = Vec::with_capacity(self.runs.len());
+        for run in &self.runs {
+            let (bytes, others) = rest.split_at((run.end - run.start) as usize * PAGE);
+            writes.push((offset(run.start), bytes));
+            rest = others;
+        }
+        file.write_runs(&writes)?;
+        for run in self.runs.drain(..) {
+            behind.wrote(file, run)?;
+        }
+        pace(self.bytes.len() as u64);
+        self.bytes.clear();
         Ok(())
     }
 }
@@ -191,30 +232,22 @@ impl CheckpointJob {
     }
 
     fn write_pages(&self, file: &dyn PageFile, pace: &mut dyn FnMut(u64)) -> Result<(), TreeError> {
-        let mut buffer = Vec::with_capacity(WRITE_PAGES as usize * PAGE);
+        let mut gathered = Gathered::default();
         let mut behind = Behind::default();
-        for run in self.pages.runs() {
-            let mut start = run.start;
-            for id in run.start..run.end {
-                let at = buffer.len();
-                buffer.resize(at + PAGE, 0);
+        for id in self.pages.runs().flatten() {
+            let at = gathered.bytes.len();
+            gathered.bytes.resize(at + PAGE, 0);
+            if !self.frames.copy_published(id, &mut gathered.bytes[at..]) {
                 // A page without a frame was spilled: it lies in the file already.
-                let young = self.frames.copy_published(id, &mut buffer[at..]);
-                if !young {
-                    buffer.truncate(at);
-                }
-                let full = buffer.len() == WRITE_PAGES as usize * PAGE;
-                if (full || !young || id + 1 == run.end) && !buffer.is_empty() {
-                    file.write(offset(start), &buffer)?;
-                    behind.wrote(file, start..start + (buffer.len() / PAGE) as u64)?;
-                    pace(buffer.len() as u64);
-                    buffer.clear();
-                }
-                if buffer.is_empty() {
-                    start = id + 1;
-                }
+                gathered.bytes.truncate(at);
+                continue;
+            }
+            gathered.add(id);
+            if gathered.bytes.len() == WRITE_PAGES as usize * PAGE {
+                gathered.write(file, &mut behind, pace)?;
             }
         }
+        gathered.write(file, &mut behind, pace)?;
         behind.flush(file)
     }
 
