@@ -124,6 +124,9 @@ pub const SOCKET_UNSENT_BYTES: u32 = 8 * KIB as u32;
 pub const OUTPUT_BYTES_PER_FRONT: usize = 512 * MIB;
 /// The largest single answer; a larger range must be read in pages.
 pub const RESPONSE_BYTES_MAX: usize = 256 * MIB;
+/// What a range in another order than that of its keys may hold in memory until it is given: some
+/// words per pair, and the values if the order goes by them. One that needs more is refused.
+pub const SORTED_BYTES_MAX: usize = RESPONSE_BYTES_MAX;
 /// From connecting to a complete preamble.
 pub const PREAMBLE_DEADLINE_MS: u64 = 5_000;
 /// From the first byte of a frame to its last.

@@ -17,6 +17,10 @@ mod range;
 
 mod walk;
 
+mod sorted;
+
+mod parts;
+
 mod compare;
 
 mod txn;
@@ -40,16 +44,20 @@ pub use alarm::{alarms, is_raised};
 pub use applier::{Applier, BatchLimits, Command, Entry};
 pub use counts::Counts;
 pub use lease::{LeaseChange, time_to_live};
+pub use parts::RangeParts;
 pub use range::{key_only, range};
 pub use store::{Store, StoreTxn};
 pub use txn::{is_read_only, is_serializable, read_txn};
-pub use walk::{RangeWalk, Stand, pair};
+pub use walk::{RangeWalk, Stand};
 pub use write::{Outcome, execute};
 
 use crate::api;
 use quoin_storage::mvcc;
 use quoin_storage::tree::{Interval, TreeError};
 use std::fmt;
+
+/// What a pair takes in an answer, given all of it but its value, and the bytes of that.
+pub type PairSize = fn(&api::KeyValue<'_>, usize) -> u64;
 
 /// Why a request was not served.
 #[derive(Debug)]

@@ -1,17 +1,17 @@
 //! Reading an interval in key order, in parts: the walk remembers where it stands, by key and at
 //! one revision, so that nothing is pinned between two parts.
 
-use super::range::{api_pair, count, key_only, passes};
+use super::range::{api_pair, key_only, passes};
 use super::{Failure, interval_end, is_empty};
 use crate::api::{self, RangeRequest, RangeSummary, SortOrder, SortTarget};
-use quoin_storage::mvcc::{self, Item, View};
+use quoin_storage::mvcc::{self, CountWalk, Item, View};
 use quoin_storage::tree::{Interval, TreeRead};
 use std::borrow::Cow;
 
 /// From a first key to the first key beyond; `None` is open.
 type Bounds<'q> = (Cow<'q, [u8]>, Option<Cow<'q, [u8]>>);
 
-/// A range in key order that is being read.
+/// An interval that is being read in key order.
 #[derive(Debug, Clone)]
 pub struct RangeWalk<'q> {
     whole: Bounds<'q>,
@@ -27,6 +27,8 @@ pub struct RangeWalk<'q> {
     live: i64,
     /// The limit has kept a pair back.
     more: bool,
+    /// How many keys the interval has, while that is being found.
+    counting: Option<CountWalk>,
 }
 
 /// Where a walk stands after a part.
@@ -58,37 +60,32 @@ fn own(bounds: Bounds<'_>) -> Bounds<'static> {
 }
 
 impl<'q> RangeWalk<'q> {
-    /// A walk for a request; `None` if the request is not one for pairs of an interval in the
-    /// order of the keys.
+    /// A walk over the interval of a request: in the order that it asks for if that is one of the
+    /// keys, else ascending.
     pub fn new<T: TreeRead>(
         view: &View<'_, T>,
         request: &RangeRequest<'q>,
-    ) -> Result<Option<RangeWalk<'q>>, Failure> {
+    ) -> Result<RangeWalk<'q>, Failure> {
         let by_key = request.sort_target == SortTarget::Key;
-        if request.range_end.is_empty() || request.count_only || !by_key {
-            return Ok(None);
-        }
         let revision = view.resolve(request.revision)?;
         let start = Cow::Borrowed(request.key);
         let end = interval_end(request.range_end).map(Cow::Borrowed);
         let whole = (start, end);
-        Ok(Some(RangeWalk {
+        Ok(RangeWalk {
             rest: whole.clone(),
             whole,
             revision,
-            back: request.sort_order == SortOrder::Descend,
+            back: by_key && request.sort_order == SortOrder::Descend,
             request: RangeRequest {
                 key: &[],
                 range_end: &[],
                 ..*request
             },
-            left: match usize::try_from(request.limit) {
-                Ok(0) | Err(_) => usize::MAX,
-                Ok(limit) => limit,
-            },
+            left: limit(request),
             live: 0,
             more: false,
-        }))
+            counting: None,
+        })
     }
 
     /// The walk, for longer than the request lives.
@@ -109,6 +106,13 @@ impl<'q> RangeWalk<'q> {
     /// The revision that it reads.
     pub fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// About how many entries of the tree it has looked at.
+    pub fn looked_at(&self) -> usize {
+        let counted = self.counting.as_ref().map_or(0, CountWalk::steps);
+        // Both are fewer than bytes in a file.
+        self.live as usize + counted as usize
     }
 
     /// How many pairs may still be given.
@@ -170,21 +174,46 @@ impl<'q> RangeWalk<'q> {
     }
 
     /// What closes the answer, once a part has come to the end or to the limit. Unless the limit
-    /// has kept something back, the keys seen are the count.
-    pub fn summary<T: TreeRead>(&self, view: &View<'_, T>) -> Result<RangeSummary, Failure> {
-        let count = match self.more {
-            true => count(view, borrow(&self.whole), self.revision)?,
-            false => self.live,
+    /// has kept something back, the keys seen are the count; else see [`RangeWalk::count`].
+    pub fn summary<T: TreeRead>(
+        &mut self,
+        view: &View<'_, T>,
+        steps_max: u64,
+    ) -> Result<Option<RangeSummary>, Failure> {
+        let more = self.more;
+        let count = match more {
+            true => self.count(view, steps_max)?,
+            false => Some(self.live),
         };
-        Ok(RangeSummary {
-            more: self.more,
-            count,
-        })
+        Ok(count.map(|count| RangeSummary { more, count }))
+    }
+
+    /// Counts all keys of the interval, in about so many steps; `None` if that takes more of them.
+    pub fn count<T: TreeRead>(
+        &mut self,
+        view: &View<'_, T>,
+        steps_max: u64,
+    ) -> Result<Option<i64>, Failure> {
+        let interval = borrow(&self.whole);
+        let counting = match &mut self.counting {
+            Some(counting) => counting,
+            none => none.insert(CountWalk::new(view, interval, self.revision)?),
+        };
+        let count = counting.step(view, interval, steps_max)?;
+        Ok(count.map(|count| i64::try_from(count).expect("fewer keys than bytes in a file")))
     }
 
     /// Whether values are left out.
     pub fn is_keys_only(&self) -> bool {
         self.request.keys_only
+    }
+}
+
+/// The most pairs that a request wants.
+pub fn limit(request: &RangeRequest<'_>) -> usize {
+    match usize::try_from(request.limit) {
+        Ok(0) | Err(_) => usize::MAX,
+        Ok(limit) => limit,
     }
 }
 

@@ -8,6 +8,9 @@ pub mod schema;
 
 mod split;
 
+mod pieces;
+
+pub use pieces::TextPieces;
 pub use split::Splitter;
 
 use crate::etcd::pb::{Fields, Malformed, Value, put_bytes, put_message, put_u64};

@@ -7,12 +7,14 @@
 
 mod lines;
 
+mod pieces;
+
 use crate::etcd::http::{self as pages, Check, Route};
 use crate::etcd::json::schema::Path;
 use crate::etcd::json::to_message;
 use crate::etcd::{Code, Method, Status, message};
 use crate::limits;
-use crate::node::front::{Answers, Front, Verdict};
+use crate::node::front::{self, Front, Verdict};
 use crate::runtime::access::misdirected_text;
 use crate::runtime::http_io::Io;
 use crate::runtime::listen::Door;
@@ -32,14 +34,19 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use lines::Lines;
+use pieces::{Broken, Pieces};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
+/// Answers to a call: a message with its prefix, or a piece of one, and whether there is more; or
+/// why it is refused.
+type Answers = VecDeque<Result<(Bytes, bool), Status>>;
 
 /// Serves a connection until it is over.
 pub async fn serve(place: Place, stream: TcpStream) {
@@ -54,7 +61,7 @@ pub async fn serve(place: Place, stream: TcpStream) {
         next: Cell::new(1),
         serving: Cell::new(0),
         turned: Cell::new(false),
-        finished: RefCell::new(HashMap::new()),
+        gave: Cell::new(false),
         streams: RefCell::new(HashMap::new()),
     });
     let server = Rc::clone(&desk);
@@ -68,6 +75,7 @@ pub async fn serve(place: Place, stream: TcpStream) {
     poll_fn(|cx| {
         seat.register_socket(desk.place.id, cx);
         io.begin_turn(seat.clock.now_ns());
+        desk.gave.set(false);
         desk.take_answers(front);
         if seat.is_stopping() && !leaving {
             leaving = true;
@@ -102,10 +110,10 @@ struct Desk {
     serving: Cell<usize>,
     /// One of them began or ended in this turn.
     turned: Cell<bool>,
-    /// Finished calls that nobody has picked up yet.
-    finished: RefCell<HashMap<u64, Result<Bytes, Status>>>,
-    /// Answers to streams that have not been written.
-    streams: RefCell<HashMap<u64, lines::Answers>>,
+    /// A piece of a long answer was written in this turn.
+    gave: Cell<bool>,
+    /// Calls that go on, and the answers to them that nobody has picked up yet.
+    streams: RefCell<HashMap<u64, Answers>>,
 }
 
 impl Desk {
@@ -127,16 +135,39 @@ impl Desk {
     }
 
     fn take_answers(&self, front: &RefCell<Front>) {
-        let mut answers = Answers::default();
+        let mut answers = front::Answers::default();
         front.borrow_mut().take_answers(self.place.id, &mut answers);
         for (answer, message) in answers.into_messages() {
-            let result = answer.refused.map_or(Ok(message), Err);
-            if let Some(answers) = self.streams.borrow_mut().get_mut(&answer.stream) {
-                answers.push_back(result.map(|message| (message, answer.more)));
-                continue;
+            let bytes = message.len();
+            let result = answer.refused.map_or(Ok((message, answer.more)), Err);
+            match self.streams.borrow_mut().get_mut(&answer.stream) {
+                Some(answers) => answers.push_back(result),
+                None => self.pay(bytes),
             }
-            self.finished.borrow_mut().insert(answer.stream, result);
         }
+    }
+
+    /// What came first of the answers to a call that nobody has picked up yet.
+    fn next_answer(&self, number: u64) -> Option<Result<(Bytes, bool), Status>> {
+        let mut streams = self.streams.borrow_mut();
+        streams.get_mut(&number).and_then(VecDeque::pop_front)
+    }
+
+    /// A call is over, whatever else there is of it.
+    fn forget_call(&self, number: u64) {
+        let left = self.streams.borrow_mut().remove(&number);
+        let left = left.into_iter().flatten().flatten();
+        self.pay(left.map(|(framed, _)| framed.len()).sum());
+    }
+
+    /// Whether a piece of a long answer may be written in this turn: one, and then others come
+    /// first. hyper asks for more as long as the socket takes it.
+    fn may_give(&self, cx: &Context<'_>) -> bool {
+        let gave = self.gave.replace(true);
+        if gave {
+            cx.waker().wake_by_ref();
+        }
+        !gave
     }
 
     fn take_number(&self) -> u64 {
@@ -158,33 +189,38 @@ impl Desk {
         }
     }
 
-    /// Has the front serve a call; its message, and what it owes.
-    async fn call(
-        self: &Rc<Self>,
-        method: Method,
-        message: &[u8],
-    ) -> Result<(Bytes, Owed), Status> {
+    /// Has the front serve a call.
+    async fn call(self: &Rc<Self>, method: Method, message: &[u8]) -> Result<Answered, Status> {
         let number = self.take_number();
         let Some(front) = &self.seat().front else {
             return Err(crate::api::Error::Stopped.into());
         };
+        self.streams.borrow_mut().insert(number, Answers::new());
         let now_ns = self.seat().clock.now_ns();
         front
             .borrow_mut()
             .call(self.place.id, number, method, message, now_ns);
         self.seat().request_turn();
         self.take_answers(front);
-        let finished = poll_fn(|_| match self.finished.borrow_mut().remove(&number) {
-            Some(finished) => Poll::Ready(finished),
+        let answered = poll_fn(|_| match self.next_answer(number) {
+            Some(answered) => Poll::Ready(answered),
             // The task is woken when the front has an answer.
             None => Poll::Pending,
         });
-        let framed = finished.await?;
+        let answered = answered.await;
+        if !matches!(answered, Ok((_, true))) {
+            self.forget_call(number);
+        }
+        let (framed, more) = answered?;
         let owed = Owed {
             desk: Rc::clone(self),
             bytes: framed.len(),
         };
-        Ok((framed.slice(message::PREFIX_BYTES..), owed))
+        Ok(Answered {
+            message: framed.slice(message::PREFIX_BYTES..),
+            owed,
+            more: more.then_some(number),
+        })
     }
 
     /// Whether some state can be read: this member's, or the newest.
@@ -205,6 +241,14 @@ impl Desk {
         let front = self.seat().front.as_ref();
         front.map_or_else(Default::default, |front| front.borrow().figures())
     }
+}
+
+/// The answer to a call, or its first piece.
+struct Answered {
+    message: Bytes,
+    owed: Owed,
+    /// How the front knows the call, if it has more of the answer.
+    more: Option<u64>,
 }
 
 /// A request that is served.
@@ -254,6 +298,8 @@ struct Body {
     owed: Option<Owed>,
     /// What comes behind it.
     lines: Option<Lines>,
+    /// Or what is written as it comes.
+    pieces: Option<Pieces>,
     serving: Option<Serving>,
 }
 
@@ -263,6 +309,19 @@ impl From<Lines> for Body {
             rest: Bytes::new(),
             owed: None,
             lines: Some(lines),
+            pieces: None,
+            serving: None,
+        }
+    }
+}
+
+impl From<Pieces> for Body {
+    fn from(pieces: Pieces) -> Body {
+        Body {
+            rest: Bytes::new(),
+            owed: None,
+            lines: None,
+            pieces: Some(pieces),
             serving: None,
         }
     }
@@ -274,6 +333,7 @@ impl From<String> for Body {
             rest: text.into(),
             owed: None,
             lines: None,
+            pieces: None,
             serving: None,
         }
     }
@@ -281,12 +341,16 @@ impl From<String> for Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(pieces) = &mut self.pieces {
+            let piece = pieces.poll_piece(cx);
+            return piece.map(|piece| piece.map(|piece| piece.map(Frame::data)));
+        }
         if let Some(lines) = &mut self.lines {
             let line = match lines.poll_line(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -311,14 +375,21 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        match self.lines {
-            Some(_) => http_body::SizeHint::default(),
-            None => http_body::SizeHint::with_exact(self.rest.len() as u64),
+        match self.is_open() {
+            true => http_body::SizeHint::default(),
+            false => http_body::SizeHint::with_exact(self.rest.len() as u64),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.lines.is_none() && self.rest.is_empty()
+        !self.is_open() && self.rest.is_empty()
+    }
+}
+
+impl Body {
+    /// How long it will be is not known.
+    fn is_open(&self) -> bool {
+        self.lines.is_some() || self.pieces.is_some()
     }
 }
 
@@ -442,11 +513,15 @@ async fn call(desk: &Rc<Desk>, path: &'static Path, body: Incoming) -> Result<Bo
         .err()
         .map_or(Code::Ok, |status| status.code);
     counted.handled[code as usize].add(1);
-    let (answer, owed) = answered?;
+    let answered = answered?;
+    if let Some(number) = answered.more {
+        return Ok(Pieces::new(desk, path, number, answered).into());
+    }
     Ok(Body {
-        rest: pages::answer(path, &answer)?.into(),
-        owed: Some(owed),
+        rest: pages::answer(path, &answered.message)?.into(),
+        owed: Some(answered.owed),
         lines: None,
+        pieces: None,
         serving: None,
     })
 }

@@ -209,6 +209,21 @@ impl Stream {
         }
     }
 
+    /// All chunks of the answer.
+    fn chunks(&mut self) -> String {
+        let mut text = Vec::new();
+        loop {
+            let size = self.text_line();
+            let size = usize::from_str_radix(&size, 16).expect("a size");
+            let mut chunk = vec![0; size + 2];
+            self.socket.read_exact(&mut chunk).expect("a chunk");
+            if size == 0 {
+                return String::from_utf8(text).expect("text");
+            }
+            text.extend_from_slice(&chunk[..size]);
+        }
+    }
+
     /// The next line of the answer; empty at its end.
     fn line(&mut self) -> String {
         loop {
@@ -354,6 +369,94 @@ fn a_backup_comes_through_the_gateway_blob_by_blob() {
     }
     assert!(file.len() > 8 * 700_000, "{}", file.len());
     assert_eq!(last, sha2::Sha256::digest(&file).to_vec());
+}
+
+/// What a body in chunks says, if it comes to an end.
+fn unchunked(mut body: &str) -> Option<String> {
+    let mut text = String::new();
+    loop {
+        let (length, rest) = body.split_once("\r\n")?;
+        let length = usize::from_str_radix(length, 16).ok()?;
+        text.push_str(rest.get(..length)?);
+        body = rest.get(length..)?.strip_prefix("\r\n")?;
+        if length == 0 {
+            return Some(text);
+        }
+    }
+}
+
+#[test]
+fn a_long_range_comes_through_the_gateway_in_chunks_and_is_of_one_revision() {
+    let (server, _dir) = start();
+    let call = |path: &str, body: &str| ask(server.address, "POST", path, body);
+    // More than sockets hold.
+    let (rounds, each) = (12u8, 80u8);
+    for round in 0..rounds {
+        let puts = (0..each).map(|n| {
+            let key = STANDARD.encode([b'k', round, n]);
+            let value = STANDARD.encode(vec![n; 10_000]);
+            format!(r#"{{"request_put":{{"key":"{key}","value":"{value}"}}}}"#)
+        });
+        let puts: Vec<String> = puts.collect();
+        let txn = format!(r#"{{"success":[{}]}}"#, puts.join(","));
+        assert_eq!(call("/v3/kv/txn", &txn).0, 200);
+    }
+    let all = r#""key":"aw==","range_end":"bA==""#;
+    for sorted in [false, true] {
+        let order = match sorted {
+            true => r#","sort_order":2,"sort_target":"VALUE""#,
+            false => "",
+        };
+        let body = format!("{{{all}{order}}}");
+        let mut stream = Stream::open(server.address, "/v3/kv/range", &body);
+        stream.finish();
+        let head = stream.head();
+        assert!(head.contains("transfer-encoding: chunked"), "{head}");
+        // Nobody waits for who does not read.
+        let write = format!(
+            r#"{{"key":"{}","value":"eA=="}}"#,
+            STANDARD.encode([b'k', 0, 0])
+        );
+        for _ in 0..20 {
+            assert_eq!(call("/v3/kv/put", &write).0, 200);
+        }
+        let json: serde_json::Value = serde_json::from_str(&stream.chunks()).expect("JSON");
+        let pairs = json["kvs"].as_array().expect("pairs");
+        let count = usize::from(rounds) * usize::from(each);
+        assert_eq!(
+            (pairs.len(), &json["count"]),
+            (count, &count.to_string().into())
+        );
+        let keys = pairs.iter().map(|pair| {
+            let key = STANDARD.decode(pair["key"].as_str().expect("a key"));
+            key.expect("base64")
+        });
+        let mut expected: Vec<[u8; 3]> = (0..rounds)
+            .flat_map(|round| (0..each).map(move |n| [b'k', round, n]))
+            .collect();
+        if sorted {
+            // The first has been written by now, to a value above all others.
+            expected.sort_by_key(|[_, round, n]| ((*round, *n) != (0, 0), u8::MAX - n));
+        }
+        assert!(keys.eq(expected.iter().map(|key| key.to_vec())));
+        let written = pairs.iter().filter(|pair| pair["value"] == "eA==").count();
+        assert_eq!(written, usize::from(sorted));
+    }
+
+    // Behind a long answer the connection serves on, and a short one says how long it is.
+    let request = |body: &str, more: &str| {
+        let length = body.len();
+        format!(
+            "POST /v3/kv/range HTTP/1.1\r\nHost: x\r\n{more}Content-Length: {length}\r\n\r\n{body}"
+        )
+    };
+    let long = request(&format!("{{{all}}}"), "");
+    let short = request(r#"{"key":"aw=="}"#, "Connection: close\r\n");
+    let (status, _, body) = send(server.address, (long + &short).as_bytes());
+    assert_eq!(status, 200);
+    let (chunks, rest) = body.split_once("HTTP/1.1 200 OK").expect("two answers");
+    assert!(unchunked(chunks).is_some());
+    assert!(rest.contains("content-length:"), "{rest}");
 }
 
 #[test]

@@ -63,6 +63,17 @@ fn a_long_range_comes_whole_or_as_a_stream_and_nobody_waits_for_it() {
         let all = messages(&whole.bytes);
         assert_eq!((all.len(), pairs_in(all[0])), (1, PAIRS));
 
+        // In another order it is as long, and in that order.
+        let newest_first = [raw::number(5, 2), raw::number(6, 3)].concat();
+        let sorted = [field(1, b"k"), field(2, b"l"), newest_first].concat();
+        let sorted = raw::call(&client, raw::RANGE, framed(&sorted)).await;
+        assert_eq!(sorted.status.as_deref(), Some("0"));
+        assert_eq!(sorted.bytes.len(), whole.bytes.len());
+        let all = messages(&sorted.bytes);
+        assert_eq!((all.len(), pairs_in(all[0])), (1, PAIRS));
+        let place = |key: &[u8]| all[0].windows(key.len()).position(|found| found == key);
+        assert!(place(b"k0399") < place(b"k0000"));
+
         // A stream that nobody reads, while others are served and the store goes on.
         let (response, mut sending) = open(&client, request(STREAM)).await;
         sending.send_data(everything().into(), true).expect("open");

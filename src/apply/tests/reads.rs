@@ -1,6 +1,7 @@
 //! etcd's rules for reading, one by one.
 
 use super::*;
+use crate::limits;
 
 #[test]
 fn the_forms_of_range_end() {
@@ -341,4 +342,29 @@ fn a_read_only_txn_ends_where_its_room_ends() {
     assert!(read_txn(&view, &txn, 8 * one_pair).is_ok());
     let failure = read_txn(&view, &txn, 8 * one_pair - 1).unwrap_err();
     assert_eq!(failure.to_api(), Error::ResponseTooLarge);
+}
+
+/// What an order needs has a bound; a limit keeps it small.
+#[test]
+fn a_range_that_is_sorted_by_too_many_bytes_is_refused() {
+    let (mut tree, mut meta) = (ModelTree::new(), Meta::default());
+    let value = vec![b'v'; limits::SORTED_BYTES_MAX / 4];
+    let mut txn = quoin_storage::mvcc::WriteTxn::begin(&mut tree, &mut meta);
+    for key in [b"a", b"b", b"c", b"d"] {
+        txn.put(key, &value, 0).unwrap();
+    }
+    txn.finish();
+    let view = View::new(&tree, meta.horizon());
+    let ask = |limit| RangeRequest {
+        sort_target: SortTarget::Value,
+        sort_order: SortOrder::Descend,
+        keys_only: true,
+        limit,
+        ..all()
+    };
+    let failure = range(&view, &ask(0), &mut RangeResponse::default()).unwrap_err();
+    assert_eq!(failure.to_api(), Error::ResponseTooLarge);
+    let mut few = RangeResponse::default();
+    range(&view, &ask(3), &mut few).unwrap();
+    assert_eq!(few.kvs.len(), 3);
 }

@@ -2,6 +2,7 @@
 
 mod calls;
 mod long;
+mod parts;
 mod watching;
 
 use super::{ConnectionId, Front, FrontConfig, Notice, Verdict};

@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::Desk;
+use super::{Answers, Desk};
 use crate::etcd::http as pages;
 use crate::etcd::json::schema::Path;
 use crate::etcd::json::{Splitter, to_message};
@@ -13,14 +13,9 @@ use bytes::Bytes;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-
-/// Answers to a stream that have not been written: a message with its prefix and whether there is
-/// more of the same answer, or the end.
-pub type Answers = VecDeque<Result<(Bytes, bool), Status>>;
 
 /// A stream of calls and answers.
 pub struct Lines {
@@ -108,18 +103,18 @@ impl Lines {
             self.failed = Some(status);
             self.body = None;
         }
-        if std::mem::take(&mut self.hungry) {
+        if self.hungry {
+            if !desk.may_give(cx) {
+                return Poll::Pending;
+            }
+            self.hungry = false;
             let now_ns = desk.seat().clock.now_ns();
             let mut front = front.borrow_mut();
             front.feed(desk.place.id, self.number, now_ns);
             desk.seat().request_turn();
         }
         desk.take_answers(front);
-        let answer = {
-            let mut streams = desk.streams.borrow_mut();
-            streams.get_mut(&self.number).and_then(VecDeque::pop_front)
-        };
-        match answer {
+        match desk.next_answer(self.number) {
             Some(Ok((framed, more))) => {
                 self.hungry = more;
                 if !more && !self.method().tells() {
@@ -235,10 +230,7 @@ impl Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        let left = self.desk.streams.borrow_mut().remove(&self.number);
-        let left = left.into_iter().flatten();
-        let bytes: usize = left.flatten().map(|(framed, _)| framed.len()).sum();
-        self.desk.pay(bytes);
+        self.desk.forget_call(self.number);
         if let Some(front) = &self.desk.seat().front {
             let mut front = front.borrow_mut();
             front.keeps_input(0, self.kept);

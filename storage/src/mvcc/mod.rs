@@ -26,6 +26,8 @@ mod meta;
 
 mod read;
 
+mod count;
+
 mod write;
 
 mod compact;
@@ -38,6 +40,7 @@ pub mod lease;
 mod tests;
 
 pub use compact::{compact, compact_step};
+pub use count::CountWalk;
 pub use meta::{CONF_STATE_MAX, EXTRA_MAX, Horizon, Meta};
 pub use read::{Event, Item, KeyValue, Latest, View, warm_keys};
 pub use revision::Revision;

@@ -1,7 +1,7 @@
 //! Reads at any retained revision.
 
 use super::record::{EventFields, EventView, LatestFields, LatestView};
-use super::{Error, Horizon, Revision};
+use super::{CountWalk, Error, Horizon, Revision};
 use crate::tree::{Interval, TreeId, TreeRead, TreeWrite};
 
 /// A store as it stands in one root: its trees, and how far its history reaches.
@@ -359,88 +359,14 @@ impl<'a, T: TreeRead> View<'a, T> {
         }))
     }
 
-    /// How many keys of an interval exist at a revision; exact.
-    ///
-    /// At the newest revision the tree's own counts answer. At an older one, every event since
-    /// tells whether it created or deleted a key of the interval, so that the count now can be
-    /// corrected; if the interval has fewer keys than there were events, its keys are walked.
+    /// How many keys of an interval exist at a revision; exact. See [`CountWalk`] for what it costs.
     pub fn count_at(&self, interval: Interval<'_>, revision: i64) -> Result<u64, Error> {
-        let revision = self.resolve(revision)?;
-        let now = self.tree.count(TreeId::Key, interval)?;
-        if revision == self.horizon.revision {
-            return Ok(now);
+        let mut walk = CountWalk::new(self, interval, revision)?;
+        loop {
+            if let Some(count) = walk.step(self, interval, u64::MAX)? {
+                return Ok(count);
+            }
         }
-        let first_since = Revision::first(revision + 1).to_key();
-        let since = Interval {
-            start: &first_since,
-            end: None,
-        };
-        let events = self.tree.count(TreeId::Revision, since)?;
-        if now < events
-            && let Some(count) = self.count_by_walk(interval, revision, events)?
-        {
-            return Ok(count);
-        }
-        self.count_by_correction(interval, since, now)
-    }
-
-    /// Counts key by key; gives up after `steps_max` steps, since entries of deleted keys and
-    /// walks into the past may make the way longer than the count of live keys promises.
-    pub(super) fn count_by_walk(
-        &self,
-        interval: Interval<'_>,
-        revision: i64,
-        steps_max: u64,
-    ) -> Result<Option<u64>, Error> {
-        let (mut count, mut steps) = (0, 0);
-        try_scan(
-            self.tree,
-            TreeId::Key,
-            interval,
-            Direction::Ascending,
-            |key, entry| {
-                let entry = LatestView::decode(key, entry)?;
-                let live = if entry.fields.latest.main <= revision {
-                    !entry.fields.tombstone
-                } else {
-                    event_at(self.tree, key, &entry, revision, &mut steps)?.is_some()
-                };
-                count += u64::from(live);
-                steps += 1;
-                Ok(steps <= steps_max)
-            },
-        )?;
-        Ok((steps <= steps_max).then_some(count))
-    }
-
-    pub(super) fn count_by_correction(
-        &self,
-        interval: Interval<'_>,
-        since: Interval<'_>,
-        now: u64,
-    ) -> Result<u64, Error> {
-        let (mut created, mut deleted) = (0u64, 0u64);
-        try_scan(
-            self.tree,
-            TreeId::Revision,
-            since,
-            Direction::Ascending,
-            |at, event| {
-                let event = EventView::decode(Revision::from_key(at)?, event)?;
-                if contains(interval, event.key) {
-                    created += u64::from(event.creates());
-                    deleted += u64::from(event.fields.tombstone);
-                }
-                Ok(true)
-            },
-        )?;
-        (now + deleted).checked_sub(created).ok_or_else(|| {
-            Error::corrupt(
-                TreeId::Key,
-                interval.start,
-                "fewer keys than the events created",
-            )
-        })
     }
 
     /// Visits all changes from `from` on, in their order, until `visit` says `false`. Changes at
@@ -579,11 +505,6 @@ pub(super) fn try_scan<'v, T: TreeRead>(
         Direction::Descending => tree.scan_back(id, interval, &mut step)?,
     }
     end
-}
-
-/// Whether a key lies in an interval.
-fn contains(interval: Interval<'_>, key: &[u8]) -> bool {
-    interval.start <= key && interval.end.is_none_or(|end| key < end)
 }
 
 /// A key's entry.

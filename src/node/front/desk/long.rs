@@ -71,11 +71,21 @@ impl Work {
         }
     }
 
-    /// Bytes of an answer that wait until it is whole.
+    /// Bytes that wait until an answer is whole, or sorted.
     fn drafted(&self) -> usize {
         match self {
+            Work::Range(range) => range.bytes(),
             Work::Drafted(range) => range.bytes(),
-            Work::Range(_) | Work::Hash(_) | Work::Snapshot(_) => 0,
+            Work::Hash(_) | Work::Snapshot(_) => 0,
+        }
+    }
+
+    /// The revision that a range reads.
+    fn reads(&self) -> Option<i64> {
+        match self {
+            Work::Range(range) => Some(range.revision()),
+            Work::Drafted(range) => Some(range.revision()),
+            Work::Hash(_) | Work::Snapshot(_) => None,
         }
     }
 }
@@ -86,7 +96,7 @@ pub struct LongDesk {
     working: VecDeque<(ConnectionId, u64)>,
     /// Unfinished answers in all.
     open: usize,
-    /// Bytes of answers that wait until they are whole.
+    /// Bytes that wait until answers are whole, or sorted.
     drafted: usize,
     /// What concerns snapshots besides.
     pub backups: Backups,
@@ -105,7 +115,7 @@ impl LongDesk {
         self.open == 0
     }
 
-    /// Bytes of answers that wait until they are whole.
+    /// Bytes that wait until answers are whole, or sorted.
     pub fn drafted(&self) -> usize {
         self.drafted
     }
@@ -139,8 +149,9 @@ impl Desk {
         Ok(())
     }
 
-    /// The same for one that has to wait before it can begin.
-    fn take_up(
+    /// The same for one that goes on when its client has taken what there is, or that has to wait
+    /// before it can begin.
+    pub(super) fn take_up(
         &mut self,
         connection: &mut Connection,
         stream: u64,
@@ -153,8 +164,8 @@ impl Desk {
         connection.in_flight += 1;
         connection.in_flight_bytes += bytes;
         self.long.drafted += work.drafted();
-        if let Work::Range(range) = &work {
-            *self.long.revisions.entry(range.revision()).or_default() += 1;
+        if let Some(revision) = work.reads() {
+            *self.long.revisions.entry(revision).or_default() += 1;
         }
         let long = Long {
             stream,
@@ -241,12 +252,12 @@ impl Desk {
     fn forget_one(&mut self, long: &Long) {
         self.long.open -= 1;
         self.long.drafted -= long.work.drafted();
-        if let Work::Range(range) = &long.work
-            && let Some(count) = self.long.revisions.get_mut(&range.revision())
+        if let Some(revision) = long.work.reads()
+            && let Some(count) = self.long.revisions.get_mut(&revision)
         {
             *count -= 1;
             if *count == 0 {
-                self.long.revisions.remove(&range.revision());
+                self.long.revisions.remove(&revision);
             }
         }
         self.long.backups.open -= usize::from(matches!(long.work, Work::Snapshot(_)));

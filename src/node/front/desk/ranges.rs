@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::super::answer::{self, RangeWriter};
-use super::super::connection::{Connection, ConnectionId, HttpVersion, Phase};
-use super::long::{DraftedRange, LongRange, Work, native};
+use super::super::connection::{Connection, ConnectionId};
+use super::long::{DraftedRange, LongRange, Slice, Work, native};
 use super::{Desk, Turn};
 use crate::api::{self, KvSink as _, RangeResponse, RangeSummary, Request};
-use crate::apply::{self, Failure, RangeWalk, Stand, validate};
+use crate::apply::{self, Failure, RangeParts, Stand, validate};
 use crate::etcd::{self, Status, sized};
 use crate::limits;
 use crate::wire::RangeEncoder;
@@ -19,6 +19,8 @@ enum Served {
     Whole,
     /// It takes several turns; bytes of the request.
     Later(Work, usize),
+    /// The same, and its first piece is written.
+    Begun(Work, usize),
 }
 
 impl Desk {
@@ -51,15 +53,20 @@ impl Desk {
         let before = connection.output.len();
         let room = self.room();
         let header = self.header;
+        let mut looked_at = 0;
         let served = match turn.view() {
             Ok(view) => {
                 let revision = view.horizon().revision;
                 self.header.revision = self.header.revision.max(revision);
                 let header = api::Header { revision, ..header };
-                self.read_range(connection, &view, &header, (request, streamed), range)
+                let whose = (request, streamed);
+                self.read_range(connection, &view, &header, whose, range, &mut looked_at)
             }
             Err(error) => Err(Failure::from(error)),
         };
+        if served.is_err() {
+            connection.output.truncate(before);
+        }
         let served = match served {
             Ok(Served::Whole) => {
                 answer::close(connection, request, None);
@@ -69,6 +76,10 @@ impl Desk {
                 turn.cost += limits::TURN_COST / 4;
                 self.begin_long(connection, id, request, (work, bytes))
             }
+            Ok(Served::Begun(work, bytes)) => {
+                answer::close_piece(connection, request);
+                self.take_up(connection, request, (work, bytes))
+            }
             // Too long for what is free now is not too long for ever.
             Err(Failure::Refused(api::Error::ResponseTooLarge))
                 if room < limits::RESPONSE_BYTES_MAX =>
@@ -77,12 +88,15 @@ impl Desk {
             }
             Err(failure) => Err(failure.to_api()),
         };
-        turn.cost += (connection.output.len() - before) / 256;
+        // What a slice looks at costs what [`Desk::work`] says that it does.
+        let looked_at = looked_at * (limits::TURN_COST / 4) / limits::SLICE_ENTRIES;
+        turn.cost += looked_at.max((connection.output.len() - before) / 256);
         self.output_bytes += connection.output.len() - before;
         self.touch(connection, id);
         self.served(connection, id, request, served, turn.now_ns);
     }
 
+    /// `looked_at` becomes about how many entries of the tree were looked at.
     fn read_range(
         &mut self,
         connection: &mut Connection,
@@ -90,13 +104,10 @@ impl Desk {
         header: &api::Header,
         (request, streamed): (u64, bool),
         range: &api::RangeRequest<'_>,
+        looked_at: &mut usize,
     ) -> Result<Served, Failure> {
         let bytes_max = self.room().min(limits::RESPONSE_BYTES_MAX);
-        let walk = match connection.phase {
-            Phase::Http(HttpVersion::One) => None,
-            _ => RangeWalk::new(view, range)?,
-        };
-        let Some(walk) = walk else {
+        let Some(parts) = RangeParts::new(view, range, sized::pair_bytes)? else {
             if streamed {
                 return stream_at_once(view, header, range, &mut connection.output);
             }
@@ -108,22 +119,40 @@ impl Desk {
             return Ok(Served::Whole);
         };
         if connection.calls.is_none() {
-            return self.draft(connection, view, (header, request), walk, bytes_max);
+            let ask = (header, request, bytes_max);
+            return self.draft(connection, view, ask, parts, looked_at);
         }
-        let bytes = range.key.len() + range.range_end.len();
-        if streamed {
-            let long = LongRange::stream(walk.into_owned(), *header);
-            return Ok(Served::Later(Work::Range(Box::new(long)), bytes));
-        }
-        let first = bytes_max.min(limits::PIECE_BYTES);
-        let written = write_first(walk.clone(), view, header, range, first, connection)?;
-        Ok(match written {
-            true => Served::Whole,
-            false => {
-                let long = LongRange::whole(walk.into_owned(), *header);
-                Served::Later(Work::Range(Box::new(long)), bytes)
+        let bytes = parts.bound_bytes();
+        let out = &mut connection.output;
+        match parts {
+            parts if streamed => {
+                let long = LongRange::stream(parts.into_owned(), *header);
+                Ok(Served::Later(Work::Range(Box::new(long)), bytes))
             }
-        })
+            RangeParts::Keys(walk) => {
+                let mut first = RangeParts::Keys(walk.clone());
+                let written = write_first(&mut first, view, header, bytes_max, out)?;
+                *looked_at = first.looked_at();
+                if written {
+                    return Ok(Served::Whole);
+                }
+                let long = LongRange::whole(RangeParts::Keys(walk.into_owned()), *header);
+                Ok(Served::Later(Work::Range(Box::new(long)), bytes))
+            }
+            // A piece may be written at once.
+            _ if bytes_max < limits::PIECE_BYTES => Err(api::Error::TooManyRequests.into()),
+            parts => {
+                let mut long = LongRange::whole(parts.into_owned(), *header);
+                let slice = long.step(view, out)?;
+                *looked_at = long.looked_at();
+                let work = Work::Range(Box::new(long));
+                Ok(match slice {
+                    Slice::Last => Served::Whole,
+                    Slice::Piece => Served::Begun(work, bytes),
+                    Slice::Working => Served::Later(work, bytes),
+                })
+            }
+        }
     }
 
     /// Writes the native answer if it is short; otherwise its beginning, aside.
@@ -131,24 +160,25 @@ impl Desk {
         &mut self,
         connection: &mut Connection,
         view: &View<'_, Snapshot<'_>>,
-        (header, request): (&api::Header, u64),
-        mut walk: RangeWalk<'_>,
-        bytes_max: usize,
+        (header, request, bytes_max): (&api::Header, u64, usize),
+        mut parts: RangeParts<'_>,
+        looked_at: &mut usize,
     ) -> Result<Served, Failure> {
         let out = &mut connection.output;
         let mut encoder = RangeEncoder::new(out, &mut self.scratch, request, bytes_max);
-        let stand = native::write(&mut walk, view, &mut encoder)?;
-        if matches!(stand, Stand::Pause | Stand::Full) {
+        let summary = native::write(&mut parts, view, &mut encoder)?;
+        *looked_at = parts.looked_at();
+        let Some(summary) = summary else {
             let too_long = match bytes_max < limits::RESPONSE_BYTES_MAX {
                 true => api::Error::TooManyRequests,
                 false => api::Error::ResponseTooLarge,
             };
-            let (walk, draft) = (walk.into_owned(), encoder.put_aside());
-            let bytes = walk.bytes();
-            let drafted = DraftedRange::new(walk, *header, draft, too_long);
+            let (parts, draft) = (parts.into_owned(), encoder.put_aside());
+            let bytes = parts.bound_bytes();
+            let drafted = DraftedRange::new(parts, *header, draft, too_long);
             return Ok(Served::Later(Work::Drafted(Box::new(drafted)), bytes));
-        }
-        let finished = encoder.finish(header, walk.summary(view)?);
+        };
+        let finished = encoder.finish(header, summary);
         finished.map_err(|_| api::Error::ResponseTooLarge)?;
         Ok(Served::Whole)
     }
@@ -156,26 +186,28 @@ impl Desk {
 
 /// Writes the answer if it is short; says whether it is.
 fn write_first(
-    mut walk: RangeWalk<'_>,
+    parts: &mut RangeParts<'_>,
     view: &View<'_, Snapshot<'_>>,
     header: &api::Header,
-    range: &api::RangeRequest<'_>,
     bytes_max: usize,
-    connection: &mut Connection,
+    out: &mut Vec<u8>,
 ) -> Result<bool, Failure> {
-    let mut encoder = etcd::RangeEncoder::new(&mut connection.output, header, bytes_max);
-    let stand = walk.step(view, limits::SLICE_ENTRIES, &mut |item| {
-        encoder.push(apply::pair(range.keys_only, item)?);
-        Ok(!encoder.full())
+    let bytes_max = bytes_max.min(limits::PIECE_BYTES);
+    let mut encoder = etcd::RangeEncoder::new(out, header, bytes_max);
+    let stand = parts.give(view, limits::SLICE_ENTRIES, &mut |kv| {
+        encoder.push(*kv);
+        !encoder.full()
     })?;
     if matches!(stand, Stand::Pause | Stand::Full) {
         return Ok(false);
     }
-    let summary = walk.summary(view)?;
+    let Some(summary) = parts.summary(view, limits::SLICE_ENTRIES as u64)? else {
+        return Ok(false);
+    };
     Ok(encoder.finish(summary).is_ok())
 }
 
-/// A stream of one message: a single key, or a count.
+/// A stream of one message: a single key, or none.
 fn stream_at_once(
     view: &View<'_, Snapshot<'_>>,
     header: &api::Header,

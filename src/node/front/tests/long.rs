@@ -28,7 +28,7 @@ impl Bench {
         txn.commit(&meta.encode());
     }
 
-    fn compact_at(&mut self, revision: i64) {
+    pub(super) fn compact_at(&mut self, revision: i64) {
         let mut meta = Meta::decode(self.writer.user()).unwrap();
         let txn = self.writer.begin();
         mvcc::compact(&mut meta, revision).unwrap();
@@ -36,7 +36,7 @@ impl Bench {
     }
 
     /// Purges until changes before a revision have had their turn.
-    fn purge_up_to(&mut self, revision: i64) {
+    pub(super) fn purge_up_to(&mut self, revision: i64) {
         let mut meta = Meta::decode(self.writer.user()).unwrap();
         while meta.purge_pending() && meta.horizon().kept < revision {
             let mut txn = self.writer.begin();
@@ -59,7 +59,7 @@ impl Bench {
 
     /// Takes an answer to its end, with something done between the pieces: its bytes, and how it
     /// ended.
-    fn take_long(
+    pub(super) fn take_long(
         &mut self,
         id: ConnectionId,
         mut between: impl FnMut(&mut Bench),
@@ -307,6 +307,7 @@ fn a_native_range_ends_with_its_connection_or_its_revision() {
     bench.front.disconnect(gone.id);
     bench.publish(b"k", b"v");
     bench.compact_at(4);
+    bench.purge_up_to(i64::MAX);
     bench.front.resume(bench.now_ns);
     let compacted = format!("{:?}", Some(crate::api::Error::Compacted));
     assert_eq!(late.take(&mut bench), [(1, compacted)]);

@@ -2,7 +2,7 @@
 //! store with it.
 
 use crate::mvcc::{
-    Error, Event, Horizon, KeyValue, Latest, Meta, Revision, View, WriteTxn, compact,
+    CountWalk, Error, Event, Horizon, KeyValue, Latest, Meta, Revision, View, WriteTxn, compact,
 };
 use crate::tree::{Interval, TreeId, TreeRead, TreeWrite};
 use proptest::prelude::*;
@@ -341,18 +341,18 @@ fn check_revision<T: TreeRead>(view: &View<'_, T>, model: &Model, revision: i64)
         let expected = model.scan(interval, revision);
         let count = expected.len() as u64;
         assert_eq!(view.count_at(interval, revision).unwrap(), count);
-        let walked = view.count_by_walk(interval, revision, u64::MAX).unwrap();
-        assert_eq!(walked, Some(count));
-        let since = Revision::first(revision + 1).to_key();
-        let now = view.count_at(interval, 0).unwrap();
-        let since = Interval {
-            start: &since,
-            end: None,
-        };
-        assert_eq!(
-            view.count_by_correction(interval, since, now).unwrap(),
-            count
-        );
+        // Whichever way it goes, however small the parts are, and if the way is given up.
+        let begin = CountWalk::new(view, interval, revision).unwrap();
+        for steps_max in [1, 7, u64::MAX] {
+            for left in [u64::MAX, 5] {
+                let mut walk = begin.clone();
+                walk.go_by_keys(interval, left);
+                assert_eq!(count_in_parts(view, interval, walk, steps_max), count);
+            }
+            let mut walk = begin.clone();
+            walk.go_by_events();
+            assert_eq!(count_in_parts(view, interval, walk, steps_max), count);
+        }
 
         let mut found = expected.iter();
         view.scan_at(interval, revision, &mut |item| {
@@ -378,6 +378,19 @@ fn check_revision<T: TreeRead>(view: &View<'_, T>, model: &Model, revision: i64)
         assert_eq!(keys_in_parts(view, interval, revision, (false, 2)), keys);
         keys.reverse();
         assert_eq!(keys_in_parts(view, interval, revision, (true, 5)), keys);
+    }
+}
+
+fn count_in_parts<T: TreeRead>(
+    view: &View<'_, T>,
+    interval: Interval<'_>,
+    mut walk: CountWalk,
+    steps_max: u64,
+) -> u64 {
+    loop {
+        if let Some(count) = walk.step(view, interval, steps_max).unwrap() {
+            return count;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Single stories.
 
-use crate::mvcc::{Error, Meta, Revision, View, WriteTxn, compact, compact_step};
+use crate::mvcc::{CountWalk, Error, Meta, Revision, View, WriteTxn, compact, compact_step};
 use crate::tree::model::ModelTree;
 use crate::tree::{Interval, TreeId, TreeRead, TreeWrite};
 
@@ -198,4 +198,57 @@ fn damaged_history_is_an_error_value() {
         ));
         tree = good.clone();
     }
+}
+
+/// Each part may look at a later root; what has changed since the first does not count.
+#[test]
+fn a_count_in_parts_is_of_its_revision() {
+    let (mut tree, mut meta) = (ModelTree::new(), Meta::default());
+    let mut write = |meta: &mut Meta, tree: &mut ModelTree, n: u8, lives: bool| {
+        let mut txn = WriteTxn::begin(tree, meta);
+        match lives {
+            true => drop(txn.put(&[n], b"v", 0).unwrap()),
+            false => drop(txn.delete(&[n]).unwrap()),
+        }
+        txn.finish();
+    };
+    (0..40).for_each(|n| write(&mut meta, &mut tree, n, true));
+    let revision = meta.revision;
+    (0..20).for_each(|n| write(&mut meta, &mut tree, n, false));
+    (50..60).for_each(|n| write(&mut meta, &mut tree, n, true));
+    let begin = CountWalk::new(&View::new(&tree, meta.horizon()), ALL, revision).unwrap();
+    for by_keys in [true, false] {
+        let mut walk = begin.clone();
+        match by_keys {
+            true => walk.go_by_keys(ALL, u64::MAX),
+            false => walk.go_by_events(),
+        }
+        let mut parts = 1;
+        let count = loop {
+            let view = View::new(&tree, meta.horizon());
+            if let Some(count) = walk.step(&view, ALL, 4).unwrap() {
+                break count;
+            }
+            parts += 1;
+            let n = 100 + parts;
+            write(&mut meta, &mut tree, n, true);
+            write(&mut meta, &mut tree, 20 + n % 20, false);
+        };
+        assert_eq!(count, 40);
+        assert!(parts >= 30 / 4, "{parts}");
+    }
+    // Once the revision is compacted there is nothing to count.
+    let mut walk = begin;
+    let newest = meta.revision;
+    compact(&mut meta, newest).unwrap();
+    let view = View::new(&tree, meta.horizon());
+    assert!(matches!(
+        walk.step(&view, ALL, 4),
+        Err(Error::Compacted { .. })
+    ));
+    // The purge has not come, so that who began before may go on.
+    assert_eq!(
+        walk.step(&view.unpurged(), ALL, u64::MAX).unwrap(),
+        Some(40)
+    );
 }

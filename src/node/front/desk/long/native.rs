@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::Slice;
-use crate::api::{self, Header, KvSink as _};
-use crate::apply::{self, Failure, RangeWalk, Stand};
+use crate::api::{self, Header, KvSink as _, RangeSummary};
+use crate::apply::{Failure, RangeParts, Stand};
 use crate::limits;
 use crate::wire::{RangeDraft, RangeEncoder};
 use quoin_storage::mvcc::View;
@@ -14,46 +14,53 @@ use quoin_storage::tree::TreeRead;
 #[derive(Debug)]
 pub struct DraftedRange {
     header: Header,
-    walk: RangeWalk<'static>,
+    parts: RangeParts<'static>,
     draft: RangeDraft,
     /// What its client is told if it grows too long.
     too_long: api::Error,
 }
 
-/// Writes the pairs of one slice; an error means that the answer has grown too long.
+/// Writes the pairs of one slice; what closes the answer, once it is whole. An error means that
+/// the answer has grown too long.
 pub fn write<T: TreeRead>(
-    walk: &mut RangeWalk<'_>,
+    parts: &mut RangeParts<'_>,
     view: &View<'_, T>,
     encoder: &mut RangeEncoder<'_>,
-) -> Result<Stand, Failure> {
-    let (keys_only, before) = (walk.is_keys_only(), encoder.body_bytes());
-    let stand = walk.step(view, limits::SLICE_ENTRIES, &mut |item| {
+) -> Result<Option<RangeSummary>, Failure> {
+    let before = encoder.body_bytes();
+    let stand = parts.give(view, limits::SLICE_ENTRIES, &mut |kv| {
         if encoder.body_bytes() - before >= limits::PIECE_BYTES {
-            return Ok(false);
+            return false;
         }
-        encoder.push(apply::pair(keys_only, item)?);
-        Ok(!encoder.full())
+        encoder.push(*kv);
+        !encoder.full()
     })?;
-    match encoder.full() {
-        true => Err(Failure::Refused(api::Error::ResponseTooLarge)),
-        false => Ok(stand),
+    match stand {
+        _ if encoder.full() => Err(Failure::Refused(api::Error::ResponseTooLarge)),
+        Stand::Pause | Stand::Full => Ok(None),
+        Stand::End | Stand::Limit => parts.summary(view, limits::SLICE_ENTRIES as u64),
     }
 }
 
 impl DraftedRange {
     /// Goes on with an answer of which a slice is written.
     pub fn new(
-        walk: RangeWalk<'static>,
+        parts: RangeParts<'static>,
         header: Header,
         draft: RangeDraft,
         too_long: api::Error,
     ) -> DraftedRange {
         DraftedRange {
             header,
-            walk,
+            parts,
             draft,
             too_long,
         }
+    }
+
+    /// The revision that it reads.
+    pub fn revision(&self) -> i64 {
+        self.parts.revision()
     }
 
     /// Works on.
@@ -62,27 +69,29 @@ impl DraftedRange {
         view: &View<'_, T>,
         out: &mut Vec<u8>,
     ) -> Result<Slice, Failure> {
+        // It began before any compaction that has come since.
+        let view = &view.unpurged();
         let mut encoder = self.draft.go_on();
-        let written = write(&mut self.walk, view, &mut encoder);
-        let stand = match written {
+        let written = write(&mut self.parts, view, &mut encoder);
+        let summary = match written {
             Err(Failure::Refused(api::Error::ResponseTooLarge)) => {
                 return Err(Failure::Refused(self.too_long));
             }
             written => written?,
         };
         encoder.pause();
-        if matches!(stand, Stand::Pause | Stand::Full) {
+        let Some(summary) = summary else {
             return Ok(Slice::Working);
-        }
-        let summary = self.walk.summary(view)?;
+        };
         let draft = std::mem::take(&mut self.draft);
         let finished = draft.finish(&self.header, summary, out);
         finished.map_err(|_| Failure::Refused(self.too_long))?;
         Ok(Slice::Last)
     }
 
-    /// Bytes that are written and do not stand in the output yet.
+    /// Bytes of memory that it takes: what is written and does not stand in the output yet, and
+    /// what its order needs.
     pub fn bytes(&self) -> usize {
-        self.draft.bytes()
+        self.draft.bytes() + self.parts.bytes()
     }
 }
