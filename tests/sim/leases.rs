@@ -3,6 +3,7 @@
 use super::node::{Node, Settings};
 use super::rules::settings;
 use quoin::api::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest, Request};
+use quoin::limits;
 use quoin::node::messages::{
     FrontId, FrontInput, LeaseAsks, LeaseTimeAsk, OrderInput, OrderOutput, Outcome, ProposalBatch,
 };
@@ -75,7 +76,7 @@ impl Bench {
         self.settle();
     }
 
-    pub fn propose(&mut self, requests: &[Request<'_>]) {
+    fn batch(&mut self, requests: &[Request<'_>]) -> ProposalBatch {
         for request in requests {
             let mut body = Vec::new();
             let kind = wire::encode_body(request, &mut body).expect("a small request");
@@ -83,12 +84,17 @@ impl Bench {
             self.builder.push(1, kind, &body).expect("no bound is set");
         }
         let built = self.builder.take().expect("something was pushed");
-        self.node.send(OrderInput::Propose(ProposalBatch {
+        ProposalBatch {
             front: FrontId(0),
             sequence: built.sequence,
             count: built.count,
             bytes: built.bytes,
-        }));
+        }
+    }
+
+    pub fn propose(&mut self, requests: &[Request<'_>]) {
+        let batch = self.batch(requests);
+        self.node.send(OrderInput::Propose(batch));
         self.settle();
     }
 
@@ -262,4 +268,73 @@ fn many_leases_end_together_a_ration_in_each_turn() {
     assert_eq!((bench.failed, keys.len()), (0, 3000));
     bench.pass(3 * SECOND);
     assert_eq!(bench.keys(), (Vec::new(), before + 3000), "one each");
+}
+
+/// The keys of one lease are never parted; of several, no more go in one turn than a ration.
+#[test]
+fn leases_with_many_keys_end_a_ration_of_keys_in_each_turn() {
+    let mut bench = Bench::new();
+    let ration = limits::LEASE_KEYS_PER_TURN as usize;
+    let each = ration / 2 - 12;
+    let names: Vec<_> = (0..6 * each).map(|n| format!("{n:05}")).collect();
+    for (lease, keys) in names.chunks(each).enumerate() {
+        let id = 1 + lease as i64;
+        let puts = keys.iter().map(|key| put(key, id));
+        let requests: Vec<_> = std::iter::once(grant(id, 2)).chain(puts).collect();
+        bench.propose(&requests);
+    }
+    let (keys, before) = bench.keys();
+    assert_eq!((bench.failed, keys.len()), (0, names.len()));
+    bench.now_ns += 2 * SECOND;
+    let (mut left, mut turns) = (keys.len(), 0);
+    for _ in 0..100 {
+        bench.now_ns += 100 * MS;
+        for _ in 0..10 {
+            bench.node.turn(bench.now_ns).expect("nothing fails");
+            let now = bench.keys().0.len();
+            assert!(left - now <= ration, "{left} to {now} in one turn");
+            turns += usize::from(now < left);
+            left = now;
+            bench.node.log_step(100).expect("nothing fails");
+        }
+    }
+    assert_eq!((left, bench.keys().1), (0, before + 6));
+    assert_eq!(turns, 3, "two of them in each turn");
+}
+
+/// What cannot be proposed, because too much waits for the log, is proposed later.
+#[test]
+fn a_lease_whose_end_was_refused_ends_later() {
+    const MOST: usize = 1 << 20;
+    let small = |boot| Settings {
+        uncommitted_bytes: MOST as u64,
+        segment_bytes: 4 << 20,
+        ..settings(boot)
+    };
+    let mut bench = Bench::on(SimDisk::new(1), small);
+    bench.propose(&[grant(1, 2)]);
+    bench.propose(&[put("a", 1)]);
+    assert_eq!((bench.failed, bench.keys().0), (0, vec!["a".into()]));
+    // The log stands still behind a write that takes all there is, until the lease is long over.
+    let long = |bench: &mut Bench, bytes: usize| {
+        let value = vec![b'v'; bytes];
+        let put = PutRequest {
+            key: b"b",
+            value: &value,
+            ..PutRequest::default()
+        };
+        bench.batch(&[Request::Put(put)])
+    };
+    let around = long(&mut Bench::new(), MOST / 2).bytes.len() - MOST / 2;
+    let proposed = long(&mut bench, MOST - around);
+    assert_eq!(proposed.bytes.len(), MOST);
+    bench.node.send(OrderInput::Propose(proposed));
+    for _ in 0..50 {
+        bench.now_ns += 100 * MS;
+        bench.node.turn(bench.now_ns).expect("nothing fails");
+    }
+    assert_eq!(bench.keys().0, ["a"]);
+    bench.pass(SECOND);
+    assert_eq!(bench.keys().0, ["b"]);
+    assert_eq!(bench.left(1), -1);
 }

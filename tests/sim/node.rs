@@ -97,6 +97,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     pub checkpoint: CheckpointConfig,
     pub in_flight_bytes: usize,
+    /// Bytes that may be proposed and not committed.
+    pub uncommitted_bytes: u64,
     pub per_turn: usize,
     pub tree: tree::TreeOptions,
 }
@@ -106,6 +108,7 @@ pub fn config(settings: &Settings) -> OrderConfig {
     config.founding = settings.founding;
     config.checkpoint = settings.checkpoint;
     config.in_flight_bytes = settings.in_flight_bytes;
+    config.core.max_uncommitted_bytes = settings.uncommitted_bytes;
     config.commands_per_turn = settings.per_turn;
     config.purge_per_turn = 3;
     config.tick_ns = 100 * MS;

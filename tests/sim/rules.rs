@@ -21,6 +21,7 @@ pub fn settings(boot: u64) -> Settings {
         segment_bytes: 1 << 20,
         checkpoint: CheckpointConfig::default(),
         in_flight_bytes: 4000,
+        uncommitted_bytes: 64 << 20,
         per_turn: 1000,
         tree: TreeOptions {
             reserve_bytes: 1 << 30,

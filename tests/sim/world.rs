@@ -113,6 +113,7 @@ impl World {
                 retry_ns: 50 * MS,
             },
             in_flight_bytes: 60_000,
+            uncommitted_bytes: 64 << 20,
             per_turn: 40,
             tree: TreeOptions {
                 reserve_bytes: 256 << 20,
