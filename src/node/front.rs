@@ -57,6 +57,8 @@ pub struct FrontConfig {
     pub limits: crate::apply::validate::Limits,
     /// The size of the store from which on writes that add to it are refused.
     pub quota_bytes: Option<u64>,
+    /// How many watches it takes on.
+    pub watch_bounds: crate::watch::Bounds,
     /// How often a quiet watch that asked for it is told its progress.
     pub watch_progress_ns: u64,
     /// Chance for this run of the member: the ids of leases that clients leave open, and the

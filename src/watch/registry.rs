@@ -5,6 +5,7 @@ use super::interest::Interest;
 use super::lists::{Link, List, Lists};
 use crate::api::{WatchCreate, WatchRefusal};
 use crate::chance::Chance;
+use crate::limits;
 use hashbrown::HashTable;
 use slab::Slab;
 use std::collections::{BTreeSet, VecDeque};
@@ -21,6 +22,16 @@ pub struct Bounds {
     pub watches: usize,
     /// Bytes of their keys, those of equal interests counted once.
     pub key_bytes: usize,
+}
+
+impl Default for Bounds {
+    /// Those of a server.
+    fn default() -> Bounds {
+        Bounds {
+            watches: limits::WATCHES_PER_FRONT,
+            key_bytes: limits::WATCH_KEY_BYTES_PER_FRONT,
+        }
+    }
 }
 
 /// How the watches of a front behave.

@@ -23,6 +23,7 @@ use quoin::client::raw::{Connection, Options};
 use quoin::node::front::{ConnectionId, Front, FrontConfig, Watching};
 use quoin::node::messages::{FrontId, FrontInput, OrderInput, OrderOutput};
 use quoin::node::order::CheckpointConfig;
+use quoin::watch::Bounds;
 use quoin::wire::Reply;
 use quoin_storage::disk::sim::SimDisk;
 use quoin_storage::mvcc::Horizon;
@@ -131,6 +132,7 @@ impl World {
                     ..Limits::default()
                 },
                 quota_bytes: None,
+                watch_bounds: Bounds::default(),
                 watch_progress_ns: 400 * MS,
                 seed: self.chance.next_u64(),
                 version: "0",

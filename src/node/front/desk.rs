@@ -141,7 +141,7 @@ impl Desk {
             output_bytes: 0,
             input_bytes: 0,
             calls: 0,
-            watching: WatchDesk::new(config.seed, config.watch_progress_ns),
+            watching: WatchDesk::new(&config),
             errands: errands::Errands::default(),
             long: long::LongDesk::default(),
             health: Vec::new(),

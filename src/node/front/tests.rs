@@ -16,6 +16,7 @@ use crate::limits;
 use crate::node::messages::{FrontId, FrontInput, Outcome, ProposalBatch, Reply};
 use crate::propose::command::{Batch, CommandKind};
 use crate::propose::waiters::WaiterId;
+use crate::watch::Bounds;
 use crate::wire;
 use proptest::prelude::*;
 use quoin_storage::disk::sim::SimDisk;
@@ -37,6 +38,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::bounded(Bounds::default())
+    }
+
+    /// A front that takes on so many watches.
+    fn bounded(watch_bounds: Bounds) -> Bench {
         let disk = Arc::new(SimDisk::new(1));
         let options = TreeOptions {
             reserve_bytes: 1 << 30,
@@ -52,6 +58,7 @@ impl Bench {
             boot: 3,
             limits: Limits::default(),
             quota_bytes: Some(QUOTA as u64),
+            watch_bounds,
             watch_progress_ns: 1_000 * MS,
             version: "0",
             member: Arc::default(),

@@ -3,11 +3,11 @@
 use super::answer;
 use super::connection::{Connection, ConnectionId, Phase, WatchStream};
 use super::desk::{Desk, ErrandId, News, Turn};
-use super::{Front, Notice, find};
+use super::{Front, FrontConfig, Notice, find};
 use crate::api::{self, WatchCreate, WatchRefusal, WatchRequest};
 use crate::etcd;
 use crate::limits;
-use crate::watch::{Batch, Bounds, Sink, StreamId, TooLarge, WatchConfig, Watches};
+use crate::watch::{Batch, Sink, StreamId, TooLarge, WatchConfig, Watches};
 use crate::wire::{self, EventBlock, Frame};
 use quoin_storage::mvcc::{Horizon, View};
 use slab::Slab;
@@ -51,14 +51,11 @@ pub(super) struct WatchDesk {
 }
 
 impl WatchDesk {
-    pub fn new(seed: u64, progress_interval_ns: u64) -> WatchDesk {
+    pub fn new(config: &FrontConfig) -> WatchDesk {
         let config = WatchConfig {
-            progress_interval_ns,
-            bounds: Bounds {
-                watches: limits::WATCHES_PER_FRONT,
-                key_bytes: limits::WATCH_KEY_BYTES_PER_FRONT,
-            },
-            seed,
+            progress_interval_ns: config.watch_progress_ns,
+            bounds: config.watch_bounds,
+            seed: config.seed,
         };
         WatchDesk {
             watches: Some(Watches::new(config)),

@@ -277,6 +277,15 @@ fn what_looks_at_many_keys_takes_turns_however_short_its_answer() {
             assert!(turns >= TURNS, "{turns}: {range:?}");
         }
     }
+    // All of it is gathered in as many slices, sorted in as many, and given.
+    let whole = RangeRequest {
+        limit: 0,
+        keys_only: true,
+        ..ranges[0].clone()
+    };
+    let (response, turns) = bench.natively(&mut native, &whole);
+    assert_eq!(response.kvs.len(), KEYS);
+    assert!(turns > 2 * TURNS, "{turns}");
     // Many of them at once take no more of a turn.
     let count = 20;
     for id in 1..=count {

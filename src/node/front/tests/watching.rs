@@ -141,6 +141,29 @@ fn a_refused_watch_says_why_and_leaves_the_stream_usable() {
     assert_eq!(client.hear(&mut bench), [refused, created(5, 1, 0)]);
 }
 
+/// All connections of a front share its bounds.
+#[test]
+fn a_front_takes_on_so_many_watches_and_bytes_of_their_keys() {
+    let few = |watches, key_bytes| crate::watch::Bounds { watches, key_bytes };
+    for bounds in [few(2, 100), few(100, 6)] {
+        let mut bench = Bench::bounded(bounds);
+        let (mut a, mut b) = (bench.connect(), bench.connect());
+        a.watch(&mut bench, b"one", 5);
+        b.watch(&mut bench, b"two", 5);
+        assert_eq!(a.hear(&mut bench), [created(5, 1, 0)]);
+        assert_eq!(b.hear(&mut bench), [created(5, 1, 0)]);
+        let reason = crate::api::Error::TooManyRequests.message().to_owned();
+        let refused = [(5, 1, WatchResponse::Refused { reason })];
+        for client in [&mut a, &mut b] {
+            client.watch(&mut bench, b"six", 5);
+            assert_eq!(client.hear(&mut bench), refused);
+        }
+        bench.front.disconnect(a.id);
+        b.watch(&mut bench, b"six", 5);
+        assert_eq!(b.hear(&mut bench), [created(5, 1, 1)]);
+    }
+}
+
 #[test]
 fn a_client_that_does_not_read_stops_its_watches_and_is_kept() {
     let mut bench = Bench::new();
