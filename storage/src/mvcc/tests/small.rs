@@ -204,7 +204,7 @@ fn damaged_history_is_an_error_value() {
 #[test]
 fn a_count_in_parts_is_of_its_revision() {
     let (mut tree, mut meta) = (ModelTree::new(), Meta::default());
-    let mut write = |meta: &mut Meta, tree: &mut ModelTree, n: u8, lives: bool| {
+    let write = |meta: &mut Meta, tree: &mut ModelTree, n: u8, lives: bool| {
         let mut txn = WriteTxn::begin(tree, meta);
         match lives {
             true => drop(txn.put(&[n], b"v", 0).unwrap()),
