@@ -37,6 +37,7 @@ use quoin_storage::tree::Reader;
 use slab::Slab;
 use std::sync::Arc;
 
+pub use crate::watch::Bounds as WatchBounds;
 pub use answer::{Answer, Answers};
 pub use connection::{ConnectionId, HttpVersion};
 pub use counts::FrontCounts;
@@ -58,7 +59,7 @@ pub struct FrontConfig {
     /// The size of the store from which on writes that add to it are refused.
     pub quota_bytes: Option<u64>,
     /// How many watches it takes on.
-    pub watch_bounds: crate::watch::Bounds,
+    pub watch_bounds: WatchBounds,
     /// How often a quiet watch that asked for it is told its progress.
     pub watch_progress_ns: u64,
     /// Chance for this run of the member: the ids of leases that clients leave open, and the

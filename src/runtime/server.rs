@@ -5,7 +5,7 @@
 use crate::apply::{Applier, BatchLimits, validate};
 use crate::etcd::Member;
 use crate::limits;
-use crate::node::front::{Front, FrontConfig};
+use crate::node::front::{Front, FrontConfig, WatchBounds};
 use crate::node::messages::{FrontId, LogEntry, OrderInput};
 use crate::node::order::{Order, OrderConfig, RecoveredLog};
 use crate::runtime::access::Access;
@@ -21,7 +21,6 @@ use crate::runtime::seat::{Event, Links, Seat, SeatInput};
 use crate::runtime::startup::{self, StartError};
 use crate::runtime::tally::{SeatTally, Tally, TallySettings};
 use crate::runtime::{ids, logger, notify, os};
-use crate::watch::Bounds;
 use glommio::LocalExecutorBuilder;
 use quoin_storage::disk::{Disk, RealDisk};
 use quoin_storage::log::{LogOptions, LogWriter, Recovered};
@@ -196,7 +195,7 @@ impl Node {
                     ),
                 },
                 quota_bytes: config.quota_bytes,
-                watch_bounds: Bounds::default(),
+                watch_bounds: WatchBounds::default(),
                 watch_progress_ns: config.watch_progress_ms.saturating_mul(1_000_000),
                 // Another sequence than that of consensus.
                 seed: seed.rotate_left(32),
