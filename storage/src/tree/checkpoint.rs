@@ -119,17 +119,29 @@ pub struct CheckpointJob {
     plan: Plan,
 }
 
+/// How many meta pages name a checkpoint's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    /// None: the disk was full, and nothing has changed.
+    Nowhere,
+    /// The one that was written first. There was no space for the other, as a file system may say
+    /// that writes nothing in place: it names the state before, whose pages are not free yet.
+    Once,
+    /// Both: no older state can come back.
+    Twice,
+}
+
 /// What a finished checkpoint tells the writer.
 pub struct CheckpointDone {
     pub(super) generation: u64,
-    pub(super) durable: bool,
+    pub(super) named: Named,
     pub(super) spare: Spare,
 }
 
 impl CheckpointDone {
     /// Whether the state is durable; `false` if the disk was full.
     pub fn durable(&self) -> bool {
-        self.durable
+        self.named != Named::Nowhere
     }
 }
 
@@ -146,7 +158,7 @@ impl fmt::Debug for CheckpointDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CheckpointDone")
             .field("generation", &self.generation)
-            .field("durable", &self.durable)
+            .field("named", &self.named)
             .finish()
     }
 }
@@ -182,24 +194,27 @@ impl CheckpointJob {
         for run in &self.plan.punch {
             file.punch(offset(run.start), offset(run.end - run.start))?;
         }
-        let durable = match self.write(file, pace) {
-            Ok(()) => true,
-            Err(TreeError::NoSpace) => false,
+        let named = match self.write(file, pace) {
+            Ok(named) => named,
+            Err(TreeError::NoSpace) => Named::Nowhere,
             Err(e) => return Err(e),
         };
-        if durable {
-            self.plan.spare.hold()?;
-        } else {
-            self.plan.spare.refuse();
+        match named {
+            Named::Twice => self.plan.spare.hold()?,
+            Named::Once | Named::Nowhere => self.plan.spare.refuse(),
         }
         Ok(CheckpointDone {
             generation: self.plan.meta.generation,
-            durable,
+            named,
             spare: self.plan.spare,
         })
     }
 
-    fn write(&mut self, file: &dyn PageFile, pace: &mut dyn FnMut(u64)) -> Result<(), TreeError> {
+    fn write(
+        &mut self,
+        file: &dyn PageFile,
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<Named, TreeError> {
         self.allocate(file)?;
         self.write_pages(file, pace)?;
         self.write_bitmap(file, pace)?;
@@ -208,11 +223,17 @@ impl CheckpointJob {
         // older state can come back: its pages are free at once, and rot in one of the two pages
         // costs nothing.
         let meta = self.plan.meta.encode();
-        for slot in [self.plan.first_slot, 1 - self.plan.first_slot] {
+        let name = |slot| -> Result<(), TreeError> {
             file.write(offset(slot), &meta[..])?;
-            file.sync()?;
+            Ok(file.sync()?)
+        };
+        name(self.plan.first_slot)?;
+        // The state is durable from here on, whatever happens.
+        match name(1 - self.plan.first_slot) {
+            Ok(()) => Ok(Named::Twice),
+            Err(TreeError::NoSpace) => Ok(Named::Once),
+            Err(e) => Err(e),
         }
-        Ok(())
     }
 
     /// Makes sure of the blocks, with the spare space if need be.

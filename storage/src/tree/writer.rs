@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::api::TreeError;
-use super::checkpoint::{CheckpointDone, CheckpointJob, Plan};
+use super::checkpoint::{CheckpointDone, CheckpointJob, Named, Plan};
 use super::frames::Owner;
 use super::ids::IdSet;
 use super::open::{Spare, TreeOptions};
@@ -26,8 +26,8 @@ const KEPT_FREE_MIN: u64 = 32;
 pub(super) struct Durable {
     /// The newest meta page's generation.
     pub(super) newest: u64,
-    /// The other's, if it is valid: the same but between two writes of a checkpoint, where a crash
-    /// may have left them.
+    /// The other's, if it is valid: the same but between two writes of a checkpoint, where a crash,
+    /// or a full disk, may have left them.
     pub(super) older: u64,
     /// The meta page that the next checkpoint writes first.
     pub(super) next_slot: u64,
@@ -359,20 +359,29 @@ impl Writer {
             flight.generation, done.generation,
             "of this very checkpoint"
         );
+        let (durable, named) = (done.durable(), done.named);
         self.space.end_punch();
         self.spare = done.spare;
         self.space.set_tight(!self.spare.is_whole());
-        if done.durable {
+        if durable {
             self.space.set_backed(&flight.pages);
             for run in flight.pages.runs() {
                 for id in run {
                     self.owner.moved_to_file(id, self.version);
                 }
             }
-            // Both meta pages name it now: nothing leads to any other state.
-            self.durable.newest = flight.generation;
-            self.durable.older = flight.generation;
-            self.durable.safe_user = flight.user;
+            let before = std::mem::replace(&mut self.durable.newest, flight.generation);
+            if named == Named::Twice {
+                // Nothing leads to any other state.
+                self.durable.older = flight.generation;
+                self.durable.safe_user = flight.user;
+            } else {
+                // The page that the next one writes first is the one that still names the state
+                // before; and there should be a next one.
+                self.durable.older = before;
+                self.durable.next_slot = 1 - self.durable.next_slot;
+                self.changed = true;
+            }
         } else {
             self.changed = true;
             self.bitmap = None;
@@ -382,7 +391,7 @@ impl Writer {
         // A version of its own for the moved frames: readers that pin it find the file.
         self.publish();
         self.reclaim();
-        done.durable
+        durable
     }
 
     /// Runs a checkpoint here and now, without pauses: at start and at the end of a process, and
