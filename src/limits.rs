@@ -243,9 +243,10 @@ pub const PREEMPT_US: u64 = 10_000;
 /// timer on each way to sleep, in a table that it sizes by this: with the usual 128 it has eight
 /// lists, which thousands of connections, each waited for, make long.
 pub const RING_DEPTH: usize = 2_048;
-/// How long an executor with nothing to do looks for more before it sleeps. A log write takes about
-/// as long, so a lone client's put is answered without waking the core twice.
-pub const SPIN_US: u64 = 100;
+/// How long an executor with nothing to do looks for more before it sleeps. A log write takes less,
+/// mostly, so a lone client's put is answered without waking the core twice; longer would take more
+/// from clients on the same machine than it gives.
+pub const SPIN_US: u64 = 180;
 /// How long the threads on a write's way ask to run at a time, the kernel's shortest, so that they
 /// run soon after they wake.
 pub const SLICE_NS: u64 = 100_000;
