@@ -338,3 +338,39 @@ fn a_lease_whose_end_was_refused_ends_later() {
     assert_eq!(bench.keys().0, ["b"]);
     assert_eq!(bench.left(1), -1);
 }
+
+/// However many leases are renewed in every turn, those that are not end in time.
+#[test]
+fn a_mass_of_renewals_delays_no_other_leases_end() {
+    const RENEWED: i64 = 20_000;
+    let mut bench = Bench::new();
+    let ids: Vec<i64> = (1..=RENEWED).collect();
+    for ids in ids.chunks(1000) {
+        let grants: Vec<_> = ids.iter().map(|&id| grant(id, 5)).collect();
+        bench.propose(&grants);
+    }
+    let left_alone: Vec<i64> = (RENEWED + 1..=RENEWED + 50).collect();
+    let names: Vec<_> = left_alone.iter().map(|id| id.to_string()).collect();
+    for (id, name) in left_alone.iter().zip(&names) {
+        bench.propose(&[grant(*id, 5), put(name, *id)]);
+    }
+    let (keys, before) = bench.keys();
+    assert_eq!((bench.failed, keys.len()), (0, 50));
+    // Renewals of all in every hundredth of a second, and no turn without some.
+    let until = bench.now_ns + 5 * SECOND;
+    while bench.now_ns < until {
+        bench.now_ns += 10 * MS;
+        bench.ask(&ids, &[]);
+        bench.settle();
+        let kept = std::mem::take(&mut bench.kept);
+        assert_eq!(kept.len(), ids.len());
+        assert!(kept.iter().all(|(_, ttl)| *ttl == 5));
+    }
+    bench.ask(&ids, &[]);
+    bench.pass(20 * MS);
+    assert_eq!(bench.keys(), (Vec::new(), before + 50), "one each");
+    bench.pass(5 * SECOND - 50 * MS);
+    assert_eq!(bench.left(1), 0, "it was renewed to the last");
+    bench.pass(200 * MS);
+    assert_eq!(bench.left(RENEWED), -1, "and ends as well");
+}
