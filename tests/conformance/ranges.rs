@@ -6,6 +6,7 @@ use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use quoin::etcd::pb::Fields;
 use quoin::limits;
+use std::net::SocketAddr;
 
 const STREAM: &str = "/etcdserverpb.KV/RangeStream";
 
@@ -48,16 +49,22 @@ fn pairs_in(message: &[u8]) -> usize {
         .count()
 }
 
+/// A client that takes little at a time, of a server that has all pairs.
+async fn filled(address: SocketAddr) -> SendRequest<Bytes> {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(50_000)
+        .initial_connection_window_size(1 << 20);
+    let (client, _) = connect(address, &builder).await;
+    fill(&client).await;
+    client
+}
+
 #[test]
 fn a_long_range_comes_whole_or_as_a_stream_and_nobody_waits_for_it() {
     let (server, _dir) = start();
     run(async {
-        let mut builder = Builder::new();
-        builder
-            .initial_window_size(50_000)
-            .initial_connection_window_size(1 << 20);
-        let (client, _) = connect(server.address, &builder).await;
-        fill(&client).await;
+        let client = filled(server.address).await;
 
         let whole = raw::call(&client, raw::RANGE, everything()).await;
         assert_eq!(whole.status.as_deref(), Some("0"));
@@ -127,12 +134,7 @@ fn revision_of(bytes: &[u8]) -> u64 {
 fn a_compaction_in_the_middle_of_a_long_answer_leaves_it_whole() {
     let (server, _dir) = start();
     run(async {
-        let mut builder = Builder::new();
-        builder
-            .initial_window_size(50_000)
-            .initial_connection_window_size(1 << 20);
-        let (client, _) = connect(server.address, &builder).await;
-        fill(&client).await;
+        let client = filled(server.address).await;
         // What is changed, and from what: every tenth pair.
         for (path, old, new, count) in [
             (raw::RANGE, b'v', b'w', PAIRS),
