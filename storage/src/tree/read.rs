@@ -95,24 +95,50 @@ pub(super) fn child_page<'a>(
     source.page(child.page(), child.crc, page.level() - 1)
 }
 
+/// The leaf where `key` belongs, what its keys lie between, and what points to it (nothing, if it is
+/// the root); `None` if the tree is empty.
+#[inline(always)]
+fn leaf_of<'a>(
+    source: &'a impl Source,
+    root: &Root,
+    key: &[u8],
+) -> Result<Option<(&'a Page, Between<'a>, Child)>, TreeError> {
+    let load = |run| source.run(run);
+    let Some(mut page) = root_page(source, root)? else {
+        return Ok(None);
+    };
+    let (mut between, mut child) = (Between::default(), Child::default());
+    while !page.is_leaf() {
+        let index = page.route(key, between, &load)?;
+        between = page.between(index, between);
+        child = page.child(index);
+        page = child_page(source, page, index)?;
+    }
+    Ok(Some((page, between, child)))
+}
+
+/// The value of `key`, if this leaf has it.
+#[inline(always)]
+fn value_in<'a>(
+    source: &'a impl Source,
+    leaf: &'a Page,
+    key: &[u8],
+    between: Between<'_>,
+) -> Result<Option<&'a [u8]>, TreeError> {
+    match leaf.find(key, between, &|run| source.run(run))? {
+        Ok(index) => value_of(source, leaf, index).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
 pub(super) fn get<'a>(
     source: &'a impl Source,
     root: &Root,
     key: &[u8],
 ) -> Result<Option<&'a [u8]>, TreeError> {
-    let load = |run| source.run(run);
-    let Some(mut page) = root_page(source, root)? else {
-        return Ok(None);
-    };
-    let mut between = Between::default();
-    while !page.is_leaf() {
-        let index = page.route(key, between, &load)?;
-        between = page.between(index, between);
-        page = child_page(source, page, index)?;
-    }
-    match page.find(key, between, &load)? {
-        Ok(index) => value_of(source, page, index).map(Some),
-        Err(_) => Ok(None),
+    match leaf_of(source, root, key)? {
+        Some((leaf, between, _)) => value_in(source, leaf, key, between),
+        None => Ok(None),
     }
 }
 
@@ -123,31 +149,19 @@ pub(super) fn get_near<'a>(
     key: &[u8],
     near: &Cell<Child>,
 ) -> Result<Option<&'a [u8]>, TreeError> {
-    let load = |run| source.run(run);
-    let leaf = near.get();
-    if leaf.page() != 0 {
-        let page = source.page(leaf.page(), leaf.crc, 0)?;
-        if let Ok(index) = page.find(key, Between::default(), &load)? {
-            return value_of(source, page, index).map(Some);
+    let last = near.get();
+    if last.page() != 0 {
+        let leaf = source.page(last.page(), last.crc, 0)?;
+        let found = value_in(source, leaf, key, Between::default())?;
+        if found.is_some() {
+            return Ok(found);
         }
     }
-    let Some(mut page) = root_page(source, root)? else {
+    let Some((leaf, between, child)) = leaf_of(source, root, key)? else {
         return Ok(None);
     };
-    let mut between = Between::default();
-    while !page.is_leaf() {
-        let index = page.route(key, between, &load)?;
-        between = page.between(index, between);
-        let child = page.child(index);
-        page = child_page(source, page, index)?;
-        if page.is_leaf() {
-            near.set(child);
-        }
-    }
-    match page.find(key, between, &load)? {
-        Ok(index) => value_of(source, page, index).map(Some),
-        Err(_) => Ok(None),
-    }
+    near.set(child);
+    value_in(source, leaf, key, between)
 }
 
 /// Has the processor fetch what looking up these keys will touch: all go down the tree level by
