@@ -4,10 +4,52 @@
 #![forbid(unsafe_code)]
 
 use super::ids::IdSet;
+use super::zones::{LONGEST, Zones};
 use std::ops::Range;
 
 /// Longer holes part two stretches.
 const HOLE: u64 = 32;
+
+fn len(run: &Range<u64>) -> u64 {
+    run.end - run.start
+}
+
+fn longest(runs: impl Iterator<Item = Range<u64>>) -> u64 {
+    runs.map(|run| len(&run)).max().unwrap_or(0)
+}
+
+/// The runs of these ids in a zone.
+fn free_runs(ids: &IdSet, zone: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+    let mut from = zone.start;
+    std::iter::from_fn(move || {
+        let run = ids.first_run(from..zone.end)?;
+        from = run.end;
+        Some(run)
+    })
+}
+
+/// The runs in a zone that are worth filling before the file grows: those of free pages at least
+/// every second of which has blocks, and of any other the parts in which every one has.
+fn idle_runs<'a>(
+    ids: &'a IdSet,
+    backed: &'a IdSet,
+    zone: Range<u64>,
+) -> impl Iterator<Item = Range<u64>> + 'a {
+    let backed_in = move |run: Range<u64>| {
+        let mut from = run.start;
+        std::iter::from_fn(move || {
+            let part = ids.first_common_run(backed, from..run.end)?;
+            from = part.end;
+            Some(part)
+        })
+    };
+    free_runs(ids, zone).flat_map(move |run| {
+        let idle: u64 = backed_in(run.clone()).map(|part| len(&part)).sum();
+        let whole = (idle * 2 >= len(&run)).then(|| run.clone());
+        let parts = whole.is_none().then(|| backed_in(run));
+        whole.into_iter().chain(parts.into_iter().flatten())
+    })
+}
 
 pub(super) struct Free {
     ids: IdSet,
@@ -15,12 +57,31 @@ pub(super) struct Free {
     backed: IdSet,
     /// Pages of `ids` with blocks.
     idle: u64,
+    /// Where runs of `ids` lie.
+    free_zones: Zones,
+    /// Where such of pages with blocks lie.
+    idle_zones: Zones,
 }
 
 impl Free {
     pub(super) fn new(ids: IdSet, backed: IdSet) -> Free {
         let idle = ids.common(&backed);
-        Free { ids, backed, idle }
+        let mut free = Free {
+            ids,
+            backed,
+            idle,
+            free_zones: Zones::new(),
+            idle_zones: Zones::new(),
+        };
+        if let Some(last) = free.ids.last() {
+            free.changed(0..last + 1);
+        }
+        free
+    }
+
+    fn changed(&mut self, ids: Range<u64>) {
+        self.free_zones.changed(ids.clone());
+        self.idle_zones.changed(ids);
     }
 
     /// Free pages.
@@ -66,6 +127,7 @@ impl Free {
     }
 
     pub(super) fn insert_run(&mut self, run: Range<u64>) {
+        self.changed(run.clone());
         for id in run {
             let new = self.ids.insert(id);
             self.idle += u64::from(new && self.backed.contains(id));
@@ -73,6 +135,7 @@ impl Free {
     }
 
     pub(super) fn remove_run(&mut self, run: Range<u64>) {
+        self.changed(run.clone());
         for id in run {
             let had = self.ids.remove(id);
             self.idle -= u64::from(had && self.backed.contains(id));
@@ -84,21 +147,24 @@ impl Free {
         self.ids.find_run(within, pages)
     }
 
-    /// As [`Free::find_run`], of pages with blocks.
-    pub(super) fn find_idle(&self, within: Range<u64>, pages: u64) -> Option<Range<u64>> {
-        self.ids.find_common_run(&self.backed, within, pages)
+    /// A run of at least `pages` free pages in one zone, or of as many as the last shelf is for; not
+    /// every run of fewer than the next power of two is found.
+    pub(super) fn find_free(&mut self, pages: u64) -> Option<Range<u64>> {
+        let ids = &self.ids;
+        let zone = self
+            .free_zones
+            .find(pages, |zone| longest(free_runs(ids, zone)))?;
+        let least = pages.min(LONGEST);
+        free_runs(ids, zone).find(|run| len(run) >= least)
     }
 
-    /// As [`Free::find_run`], in which at least every second page has blocks.
-    pub(super) fn find_mostly_idle(&self, within: Range<u64>, pages: u64) -> Option<Range<u64>> {
-        let mut stretches = self.idle_stretches(within.start);
-        let found = stretches.find(|(idle, run)| {
-            run.start >= within.end
-                || run.end - run.start >= pages && idle * 2 >= run.end - run.start
-        });
-        found
-            .map(|(_, run)| run)
-            .filter(|run| run.start < within.end)
+    /// As [`Free::find_free`], of pages at least every second of which has blocks.
+    pub(super) fn find_idle(&mut self, pages: u64) -> Option<Range<u64>> {
+        let (ids, backed) = (&self.ids, &self.backed);
+        let runs = |zone| idle_runs(ids, backed, zone);
+        let zone = self.idle_zones.find(pages, |zone| longest(runs(zone)))?;
+        let least = pages.min(LONGEST);
+        runs(zone).find(|run| len(run) >= least)
     }
 
     pub(super) fn is_backed(&self, id: u64) -> bool {
@@ -107,12 +173,16 @@ impl Free {
 
     /// These pages have blocks now.
     pub(super) fn set_backed(&mut self, pages: &IdSet) {
+        for run in pages.runs() {
+            self.idle_zones.changed(run);
+        }
         self.backed.union(pages);
         self.idle = self.ids.common(&self.backed);
     }
 
     /// These pages, which are not free, have none any more, or nobody knows.
     pub(super) fn set_unbacked(&mut self, run: Range<u64>) {
+        self.idle_zones.changed(run.clone());
         self.backed.remove_run(run);
     }
 }

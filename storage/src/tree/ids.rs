@@ -37,6 +37,17 @@ fn run_of(len: usize, word_at: impl Fn(usize) -> u64, from: u64) -> Option<Range
     Some(start..end)
 }
 
+/// As [`run_of`], but looks at nothing outside `within`.
+fn run_within(
+    len: usize,
+    word_at: impl Fn(usize) -> u64,
+    within: Range<u64>,
+) -> Option<Range<u64>> {
+    let len = len.min(within.end.div_ceil(64) as usize);
+    let run = run_of(len, word_at, within.start)?;
+    (run.start < within.end).then(|| run.start..run.end.min(within.end))
+}
+
 fn find(
     within: Range<u64>,
     pages: u64,
@@ -118,6 +129,17 @@ impl IdSet {
         run_of(len, |at| self.words[at] & other.words[at], from)
     }
 
+    /// The first run of consecutive ids in `within`, as far as it lies there.
+    pub(super) fn first_run(&self, within: Range<u64>) -> Option<Range<u64>> {
+        run_within(self.words.len(), |at| self.words[at], within)
+    }
+
+    /// As [`IdSet::first_run`], of the ids that are in `other`, too.
+    pub(super) fn first_common_run(&self, other: &IdSet, within: Range<u64>) -> Option<Range<u64>> {
+        let len = self.words.len().min(other.words.len());
+        run_within(len, |at| self.words[at] & other.words[at], within)
+    }
+
     /// All runs, ascending.
     pub(super) fn runs(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut from = 0;
@@ -131,16 +153,6 @@ impl IdSet {
     /// The first run of at least `pages` ids that lies in `within`.
     pub(super) fn find_run(&self, within: Range<u64>, pages: u64) -> Option<Range<u64>> {
         find(within, pages, |from| self.run_from(from))
-    }
-
-    /// As [`IdSet::find_run`], of the ids that are in `other`, too.
-    pub(super) fn find_common_run(
-        &self,
-        other: &IdSet,
-        within: Range<u64>,
-        pages: u64,
-    ) -> Option<Range<u64>> {
-        find(within, pages, |from| self.common_run_from(other, from))
     }
 
     /// The highest id.

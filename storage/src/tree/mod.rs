@@ -20,6 +20,8 @@ mod free;
 
 mod space;
 
+mod zones;
+
 mod frames;
 
 mod publish;

@@ -282,6 +282,7 @@ pub fn open(
         options.extent_bytes / PAGE as u64,
         newest.meta.generation,
     );
+        options.young_bytes_max / PAGE as u64,
     let owner = Owner::new(Arc::clone(&shared.frames), Arc::clone(&shared.readers));
     let publisher = Publisher::new(Arc::clone(&shared.readers));
     let writer = Writer::new(

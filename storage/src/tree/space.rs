@@ -8,14 +8,15 @@
 
 use super::free::Free;
 use super::ids::IdSet;
+use super::zones::LONGEST;
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Free runs of so many pages or more are used before the file grows as soon as the free pages
-/// that have blocks are more than this part of the live ones: a checkpoint in short runs costs
-/// time, and what is taken in short runs is given back in short runs; blocks of free pages cost
-/// space.
-const SHORT_RUNS: [(u64, u64); 3] = [(16, 32), (4, 24), (1, 16)];
+/// that have blocks are more than so many eighths of the [`Space::slack`]. A checkpoint in short
+/// runs costs time, and what is taken in short runs is given back in short runs: a run is left
+/// alone until its neighbours have died, too, as long as there is space for it.
+const SHORT_RUNS: [(u64, u64); 6] = [(LONGEST, 0), (16, 1), (8, 2), (4, 4), (2, 6), (1, 8)];
 
 /// Free pages, with blocks or without, are no more than so many times the live ones before short
 /// runs of them are used rather than the file is made longer.
@@ -40,6 +41,8 @@ pub(super) struct Space {
     /// Pages taken at a time for single allocations, so that a checkpoint writes long runs. Free
     /// runs of at least a quarter of it are used before the file grows.
     extent_pages: u64,
+    /// Young pages at most: so many may be in the file twice.
+    young_most: u64,
     live: IdSet,
     young: IdSet,
     free: Free,
@@ -47,14 +50,10 @@ pub(super) struct Space {
     extent: Range<u64>,
     /// Free pages that died young; used first, so that the generation stays compact. Not in `free`.
     recycled: Vec<u64>,
-    /// Where the search for free runs goes on.
+    /// Where the search for runs of several pages goes on.
     cursor: u64,
     /// Since pages were last freed, a whole round has found no free run of so many or more.
     no_run_of: u64,
-    /// The same of free pages with blocks.
-    no_idle_run_of: u64,
-    /// The same of long runs most of whose pages have blocks.
-    no_mostly_idle: bool,
     /// The disk is full: free pages with blocks are used before any others.
     tight: bool,
     /// Young deaths: (the version that no longer reaches it, pages).
@@ -76,6 +75,7 @@ impl Space {
         end: u64,
         limit: u64,
         extent_pages: u64,
+        young_most: u64,
         generation: u64,
     ) -> Space {
         let mut used = live.clone();
@@ -86,6 +86,7 @@ impl Space {
             end,
             limit,
             extent_pages: extent_pages.max(4),
+            young_most,
             live,
             young: IdSet::new(),
             free,
@@ -93,8 +94,6 @@ impl Space {
             recycled: Vec::new(),
             cursor: 2,
             no_run_of: u64::MAX,
-            no_idle_run_of: u64::MAX,
-            no_mostly_idle: false,
             tight: false,
             pending_young: VecDeque::new(),
             pending_durable: VecDeque::new(),
@@ -140,6 +139,14 @@ impl Space {
         self.pending
     }
 
+    /// Free pages whose blocks may be kept for the sake of longer runs. With those in use and those
+    /// that wait for a checkpoint they are less than twice the live ones.
+    pub(super) fn slack(&self) -> u64 {
+        let live = self.live.len();
+        let room = (live / 4 * 3).saturating_sub(2 * self.young_most);
+        room.clamp(live / 16, live / 2)
+    }
+
     fn extent_len(&self) -> u64 {
         self.extent.end - self.extent.start
     }
@@ -159,77 +166,41 @@ impl Space {
     }
 
     fn next_extent(&mut self) -> Option<Range<u64>> {
-        let long = self.extent_pages / 4;
-        if let Some(run) = self.find_mostly_idle(long) {
-            return Some(self.take_run(run, self.extent_pages));
-        }
         // Many free pages in short runs: better shorter runs than a file that grows. How short
         // depends on how many there are.
         let idle = self.free.idle().saturating_sub(self.extent_pages);
-        for (least, share) in SHORT_RUNS {
-            if (self.tight || idle > self.live.len() / share)
-                && let Some(run) = self.find_idle(least)
+        let slack = self.slack();
+        for (least, eighths) in SHORT_RUNS {
+            if (self.tight || eighths == 0 || idle > slack / 8 * eighths)
+                && let Some(run) = self.free.find_idle(least)
             {
-                return Some(self.take_run(run, self.extent_pages));
+                return Some(self.take_run(run));
             }
         }
-        if let Some(run) = self.find_free(long) {
-            return Some(self.take_run(run, self.extent_pages));
+        if let Some(run) = self.free.find_free(self.extent_pages / 4) {
+            return Some(self.take_run(run));
         }
         // Short holes are filled before numbers run out.
         let many = self.free.len() > HOLES * self.live.len() + 2 * self.extent_pages;
         if (many || self.end >= self.limit)
-            && let Some(run) = self.find_free(1)
+            && let Some(run) = self.free.find_free(1)
         {
-            return Some(self.take_run(run, self.extent_pages));
+            return Some(self.take_run(run));
         }
         self.grow(1).map(|run| run.start..run.end)
     }
 
     /// A free run of at least `pages`, searching on from the last one.
-    fn find_free(&mut self, pages: u64) -> Option<Range<u64>> {
+    fn find_long(&mut self, pages: u64) -> Option<Range<u64>> {
         if self.free.len() < pages || pages >= self.no_run_of {
             return None;
         }
-        let run = self.search(pages, Free::find_run);
-        if run.is_none() {
-            self.no_run_of = pages;
-        }
-        run
-    }
-
-    /// A free run of at least `pages` most of whose pages have blocks.
-    fn find_mostly_idle(&mut self, pages: u64) -> Option<Range<u64>> {
-        if self.free.idle() < pages / 2 || self.no_mostly_idle {
-            return None;
-        }
-        let run = self.search(pages, Free::find_mostly_idle);
-        self.no_mostly_idle = run.is_none();
-        run
-    }
-
-    /// As `find_free`, of pages with blocks.
-    fn find_idle(&mut self, pages: u64) -> Option<Range<u64>> {
-        if self.free.idle() < pages || pages >= self.no_idle_run_of {
-            return None;
-        }
-        let run = self.search(pages, Free::find_idle);
-        if run.is_none() {
-            self.no_idle_run_of = pages;
-        }
-        run
-    }
-
-    fn search(
-        &mut self,
-        pages: u64,
-        find: impl Fn(&Free, Range<u64>, u64) -> Option<Range<u64>>,
-    ) -> Option<Range<u64>> {
         let cursor = self.cursor;
-        let run = find(&self.free, cursor..u64::MAX, pages)
-            .or_else(|| find(&self.free, 0..cursor + pages, pages));
-        if let Some(run) = &run {
-            self.cursor = run.end;
+        let run = (self.free.find_run(cursor..u64::MAX, pages))
+            .or_else(|| self.free.find_run(0..cursor + pages, pages));
+        match &run {
+            Some(run) => self.cursor = run.start + pages,
+            None => self.no_run_of = pages,
         }
         run
     }
@@ -237,14 +208,12 @@ impl Space {
     /// Pages have become free: there may be longer runs than before.
     fn freed(&mut self) {
         self.no_run_of = u64::MAX;
-        self.no_idle_run_of = u64::MAX;
-        self.no_mostly_idle = false;
     }
 
-    fn take_run(&mut self, run: Range<u64>, most: u64) -> Range<u64> {
-        let run = run.start..run.end.min(run.start + most);
+    /// Takes an extent, or as much of one as this free run has.
+    fn take_run(&mut self, run: Range<u64>) -> Range<u64> {
+        let run = run.start..run.end.min(run.start + self.extent_pages);
         self.free.remove_run(run.clone());
-        self.cursor = run.end;
         run
     }
 
@@ -266,8 +235,9 @@ impl Space {
         }
         let pages = u64::from(pages);
         if self.extent_len() < pages {
-            if let Some(run) = self.find_free(pages) {
-                return Some(self.take_run(run, pages).start);
+            if let Some(run) = self.find_long(pages) {
+                self.free.remove_run(run.start..run.start + pages);
+                return Some(run.start);
             }
             let rest = self.extent.clone();
             if rest.end == self.end && !rest.is_empty() {
@@ -435,7 +405,7 @@ impl Space {
     /// first, and no more than it takes to leave `kept` free pages blocks.
     pub(super) fn start_punch(&mut self, most: usize, kept: u64) -> Vec<Range<u64>> {
         let surplus = self.free.idle().saturating_sub(kept);
-        if surplus == 0 {
+        if surplus <= self.slack() / 16 {
             return Vec::new();
         }
         let mut runs: Vec<(u64, Range<u64>)> = self.free.idle_stretches(0).collect();

@@ -347,7 +347,7 @@ impl Writer {
         let live = self.space.live_pages();
         let used = self.space.busy_blocks() + more;
         let spare = (live / 4 * 7).saturating_sub(used).max(KEPT_FREE_MIN);
-        let kept = spare.min(live / 8 + KEPT_FREE);
+        let kept = spare.min(self.space.slack().max(live / 8) + KEPT_FREE);
         self.space.start_punch(PUNCHES, kept)
     }
 
