@@ -111,6 +111,23 @@ impl FrameDecoder {
     }
 }
 
+/// The bodies of the requests of this kind with which `bytes` begin, as far as they are whole.
+/// Nothing of these is checked, not even their checksums: they show what is about to be asked, no
+/// more.
+pub fn ahead(bytes: &[u8], kind: Kind) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let header = rest.first_chunk::<FRAME_HEADER_BYTES>()?;
+        if header[KIND_AT] != kind.number() {
+            return None;
+        }
+        let body_end = FRAME_HEADER_BYTES.saturating_add(u32_at(header, LENGTH_AT) as usize);
+        let body = rest.get(FRAME_HEADER_BYTES..body_end)?;
+        rest = &rest[body_end..];
+        Some(body)
+    })
+}
+
 fn u32_at(header: &[u8; FRAME_HEADER_BYTES], at: usize) -> u32 {
     u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
 }

@@ -35,7 +35,7 @@ mod watch;
 
 pub mod fuzz;
 
-pub use frame::{Decoded, Frame, FrameDecoder};
+pub use frame::{Decoded, Frame, FrameDecoder, ahead};
 pub use layout::{
     BODY_BYTES_MAX, CLIENT_PREAMBLE_BYTES, FRAME_HEADER_BYTES, Kind, MAGIC, SERVER_PREAMBLE_BYTES,
     TXN_DEPTH_MAX, TXN_OPS_MAX, VERSION,

@@ -24,7 +24,7 @@ use super::connection::{Connection, ConnectionId, Phase};
 use super::watching::WatchDesk;
 
 use super::{FrontConfig, Notice};
-use crate::api;
+use crate::api::{self, Request};
 use crate::chance::Chance;
 use crate::limits;
 use crate::node::front::FrontCounts;
@@ -33,7 +33,7 @@ use crate::propose::command::BatchBuilder;
 use crate::propose::waiters::{WaiterId, Waiters};
 use crate::wire::{self, Decoded, FrameDecoder, Kind, RangeScratch};
 use quoin_storage::mvcc::{self, Horizon, View};
-use quoin_storage::tree::{Reader, Snapshot};
+use quoin_storage::tree::{Reader, Snapshot, WARM_KEYS};
 
 pub(super) use errand::News;
 pub(super) use errands::ErrandId;
@@ -466,13 +466,16 @@ impl Desk {
         now_ns: u64,
     ) -> usize {
         let mut turn = Turn::new(reader, now_ns);
-        let mut used = 0;
+        let (mut used, mut warmed) = (0, 0);
         while connection.phase == Phase::Serving && used < bytes.len() {
             if connection.is_full() || turn.cost >= limits::TURN_COST {
                 connection.held = true;
                 // One that is full goes on when an answer leaves.
                 self.may_resume(connection, id, false);
                 break;
+            }
+            if used >= warmed {
+                warmed = used + self.look_ahead(&bytes[used..], &mut turn);
             }
             match self.decoder.decode(&bytes[used..]) {
                 Ok(Decoded::Frame { frame, consumed }) => {
@@ -484,6 +487,31 @@ impl Desk {
             }
         }
         used
+    }
+
+    /// Looks up together the keys that the next few requests will read: one after the other, each
+    /// would wait for memory again and again. Returns how many bytes the frames are that it has
+    /// looked at. It decides nothing: each request is read and checked when its turn comes.
+    fn look_ahead(&self, bytes: &[u8], turn: &mut Turn<'_>) -> usize {
+        let mut keys = [&[][..]; WARM_KEYS];
+        let (mut found, mut seen) = (0, 0);
+        for body in wire::ahead(bytes, Kind::Range).take(WARM_KEYS) {
+            seen += wire::FRAME_HEADER_BYTES + body.len();
+            if let Ok(Request::Range(range)) = wire::decode_request(Kind::Range, body)
+                && range.range_end.is_empty()
+                && (self.local_reads || range.serializable)
+            {
+                keys[found] = range.key;
+                found += 1;
+            }
+        }
+        // One alone has nobody to wait beside.
+        if found > 1
+            && let Ok(view) = turn.view()
+        {
+            view.warm(&keys[..found]);
+        }
+        seen
     }
 
     // ---- refusals

@@ -230,6 +230,57 @@ fn reads_see_what_is_published() {
 }
 
 #[test]
+fn reads_that_come_together_are_answered_as_if_each_came_alone() {
+    let mut bench = Bench::new();
+    let key = |n: u64| format!("key-{:03}", n * 37 % 400).into_bytes();
+    for n in 0..300 {
+        bench.publish(&key(n), format!("value {n}").as_bytes());
+    }
+    let mut client = bench.connect();
+    let mut expected = Vec::new();
+    for id in 1..200 {
+        // Some of them are not there, some come twice, and some are not reads.
+        let n = (id * id) % 330;
+        match id % 11 {
+            0 => {
+                let range = RangeRequest {
+                    key: &key(n),
+                    range_end: b"\0",
+                    count_only: true,
+                    ..RangeRequest::default()
+                };
+                client.raw.request(&Request::Range(range), id).unwrap();
+            }
+            _ => client.get(&key(n), id),
+        }
+        let value = match (id % 11, n) {
+            (1.., ..300) => format!("value {n}"),
+            _ => String::new(),
+        };
+        expected.push((id, format!("range [{value}]")));
+    }
+    client.send(&mut bench);
+    assert_eq!(client.take(&mut bench), expected);
+    // What is damaged hides nothing that came before it.
+    client.get(&key(1), 200);
+    client.get(&key(2), 201);
+    client.get(&key(3), 202);
+    let mut bytes = client.raw.to_send().to_vec();
+    client.raw.sent(bytes.len());
+    *bytes.last_mut().unwrap() ^= 1;
+    bench.front.received(client.id, &bytes, 0);
+    let answers = client.take(&mut bench);
+    assert_eq!(
+        answers[..2],
+        [
+            (200, "range [value 1]".to_owned()),
+            (201, "range [value 2]".to_owned())
+        ]
+    );
+    assert_eq!(answers.len(), 3);
+}
+
+#[test]
 fn reads_wait_for_their_barrier_unless_local() {
     let mut bench = Bench::new();
     bench.front.step(FrontInput::LocalReads(false), 0);

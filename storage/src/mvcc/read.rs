@@ -1,8 +1,9 @@
 //! Reads at any retained revision.
 
 use super::record::{EventFields, EventView, LatestFields, LatestView};
+use super::revision::KEY_LEN;
 use super::{CountWalk, Error, Horizon, Revision};
-use crate::tree::{Interval, TreeId, TreeRead, TreeWrite};
+use crate::tree::{Interval, TreeId, TreeRead, TreeWrite, WARM_KEYS};
 
 /// A store as it stands in one root: its trees, and how far its history reaches.
 ///
@@ -242,6 +243,29 @@ impl<'a, T: TreeRead> View<'a, T> {
             return Ok(None);
         };
         Ok((!entry.fields.tombstone).then(|| Latest::from(entry.fields)))
+    }
+
+    /// Has the processor fetch what reading the newest state of these keys will touch; see
+    /// [`TreeRead::warm`].
+    pub fn warm(&self, keys: &[&[u8]]) {
+        let keys = &keys[..keys.len().min(WARM_KEYS)];
+        self.tree.warm(TreeId::Key, keys);
+        let mut revisions = [[0; KEY_LEN]; WARM_KEYS];
+        let mut found = 0;
+        for key in keys {
+            // Whoever reads the key hears what is wrong with it.
+            if let Ok(Some(entry)) = entry(self.tree, key)
+                && !entry.fields.tombstone
+            {
+                revisions[found] = entry.fields.latest.to_key();
+                found += 1;
+            }
+        }
+        let mut names = [&[][..]; WARM_KEYS];
+        for (name, revision) in names.iter_mut().zip(&revisions[..found]) {
+            *name = revision;
+        }
+        self.tree.warm(TreeId::Revision, &names[..found]);
     }
 
     /// The newest state of a key.

@@ -52,8 +52,9 @@ pub trait TreeRead {
     /// The number of entries of the interval whose `counted` mark is set; O(log n).
     fn count(&self, tree: TreeId, interval: Interval<'_>) -> Result<u64, TreeError>;
     /// Has the processor fetch what looking up these keys will touch, all of them at once: one
-    /// look-up after the other would wait for memory again and again. At most [`WARM_KEYS`] keys
-    /// count. Whether it is called, and with what, changes no result.
+    /// look-up after the other would wait for memory again and again. A look-up soon after costs
+    /// least if the keys are looked up in this order. At most [`WARM_KEYS`] keys count. Whether it
+    /// is called, and with what, changes no result.
     fn warm(&self, _tree: TreeId, _keys: &[&[u8]]) {}
 }
 

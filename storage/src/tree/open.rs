@@ -60,7 +60,8 @@ impl Shared {
 
 impl TreeRead for Snapshot<'_> {
     fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError> {
-        read::get(self, &self.roots()[tree as usize], key)
+        let ahead = (self.version(), self.ahead(tree));
+        read::get_ahead(self, &self.roots()[tree as usize], key, ahead)
     }
 
     fn get_near(&self, tree: TreeId, key: &[u8]) -> Result<Option<&[u8]>, TreeError> {
@@ -91,7 +92,8 @@ impl TreeRead for Snapshot<'_> {
     }
 
     fn warm(&self, tree: TreeId, keys: &[&[u8]]) {
-        read::warm(self, &self.roots()[tree as usize], keys);
+        let root = &self.roots()[tree as usize];
+        (self.ahead(tree)).look_up(self.version(), self, root, keys);
     }
 }
 
@@ -280,9 +282,9 @@ pub fn open(
         end,
         shared.frames.limit(),
         options.extent_bytes / PAGE as u64,
+        options.young_bytes_max / PAGE as u64,
         newest.meta.generation,
     );
-        options.young_bytes_max / PAGE as u64,
     let owner = Owner::new(Arc::clone(&shared.frames), Arc::clone(&shared.readers));
     let publisher = Publisher::new(Arc::clone(&shared.readers));
     let writer = Writer::new(

@@ -7,6 +7,7 @@
 
 use super::api::TreeError;
 use super::frames::Frames;
+use super::read::Ahead;
 use crate::page::{Child, Page, Root, Run};
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -149,6 +150,8 @@ pub struct Reader {
     slot: usize,
     /// Snapshots alive.
     pins: Cell<usize>,
+    /// For each tree the keys that were looked up together, to be asked for one by one.
+    ahead: [Ahead; 3],
 }
 
 impl Reader {
@@ -158,6 +161,7 @@ impl Reader {
             readers: Arc::clone(readers),
             slot: readers.take()?,
             pins: Cell::new(0),
+            ahead: Default::default(),
         })
     }
 
@@ -209,6 +213,10 @@ impl Snapshot<'_> {
     /// The version of this state; grows with each commit.
     pub fn version(&self) -> u64 {
         self.root.version
+    }
+
+    pub(super) fn ahead(&self, tree: TreeId) -> &Ahead {
+        &self.reader.ahead[tree as usize]
     }
 
     pub(super) fn roots(&self) -> &[Root; 3] {

@@ -164,38 +164,117 @@ pub(super) fn get_near<'a>(
     value_in(source, leaf, key, between)
 }
 
-/// Has the processor fetch what looking up these keys will touch: all go down the tree level by
-/// level, and what one will look at is on its way while the others are served. A page that cannot
-/// be read ends it; whoever needs that page hears why.
-pub(super) fn warm(source: &impl Source, root: &Root, keys: &[&[u8]]) {
-    let keys = &keys[..keys.len().min(WARM_KEYS)];
-    let Ok(Some(top)) = root_page(source, root) else {
-        return;
+/// The leaf where a key belongs, what its keys lie between, and what points to it.
+type Way<'a> = (&'a Page, Between<'a>, Child);
+
+/// Goes down the tree with all of these keys, level by level: what one will look at is on its way
+/// from memory while the others are served. Gives the leaves; nothing if a page cannot be read, as
+/// whoever needs that page hears why.
+#[inline(always)]
+fn descend<'a>(
+    source: &'a impl Source,
+    root: &Root,
+    keys: &[&[u8]],
+) -> Option<[Way<'a>; WARM_KEYS]> {
+    let top = root_page(source, root).ok()??;
+    let child = Child {
+        id: root.id,
+        crc: root.crc,
+        counted: root.counted,
     };
-    let mut ways = [(top, Between::default()); WARM_KEYS];
-    let mut next = [Child::default(); WARM_KEYS];
+    let mut ways = [(top, Between::default(), child); WARM_KEYS];
     let load = |run| source.run(run);
     for level in (0..root.level).rev() {
-        for (at, key) in keys.iter().enumerate() {
-            let (page, between) = &mut ways[at];
-            let Ok(index) = page.route(key, *between, &load) else {
-                return;
-            };
+        for ((page, between, child), key) in ways.iter_mut().zip(keys) {
+            let index = page.route(key, *between, &load).ok()?;
             *between = page.between(index, *between);
-            next[at] = page.child(index);
-            source.prefetch(next[at].page());
+            *child = page.child(index);
+            source.prefetch(child.page());
         }
-        for at in 0..keys.len() {
-            let Ok(page) = source.page(next[at].page(), next[at].crc, level) else {
-                return;
-            };
+        for (page, _, child) in &mut ways[..keys.len()] {
+            *page = source.page(child.page(), child.crc, level).ok()?;
             page.prefetch_slots();
-            ways[at].0 = page;
         }
     }
-    for (at, key) in keys.iter().enumerate() {
-        let (page, between) = ways[at];
-        page.prefetch_guess(key, between);
+    for ((page, between, _), key) in ways.iter().zip(keys) {
+        page.prefetch_guess(key, *between);
+    }
+    Some(ways)
+}
+
+/// Has the processor fetch what looking up these keys will touch.
+pub(super) fn warm(source: &impl Source, root: &Root, keys: &[&[u8]]) {
+    descend(source, root, &keys[..keys.len().min(WARM_KEYS)]);
+}
+
+/// Where keys were found that are about to be looked up, in the order in which they will be: for
+/// each the leaf and the cell.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// Of the state in which they were found.
+    version: Cell<u64>,
+    found: [Cell<(Child, usize)>; WARM_KEYS],
+    count: Cell<usize>,
+    next: Cell<usize>,
+}
+
+impl Ahead {
+    /// Looks these keys up, side by side.
+    pub(super) fn look_up(&self, version: u64, source: &impl Source, root: &Root, keys: &[&[u8]]) {
+        self.version.set(version);
+        self.count.set(0);
+        self.next.set(0);
+        let keys = &keys[..keys.len().min(WARM_KEYS)];
+        let Some(ways) = descend(source, root, keys) else {
+            return;
+        };
+        let mut count = 0;
+        for ((leaf, between, child), key) in ways.into_iter().zip(keys) {
+            if let Ok(Ok(index)) = leaf.find(key, between, &|run| source.run(run)) {
+                self.found[count].set((child, index));
+                count += 1;
+            }
+        }
+        self.count.set(count);
+    }
+
+    /// The value of `key`, if it is the next of those that were looked up. After the last comes the
+    /// first again.
+    #[inline(always)]
+    fn take<'a>(
+        &self,
+        version: u64,
+        source: &'a impl Source,
+        key: &[u8],
+    ) -> Result<Option<&'a [u8]>, TreeError> {
+        if self.count.get() == 0 || self.version.get() != version {
+            return Ok(None);
+        }
+        let next = self.next.get();
+        let (child, index) = self.found[next].get();
+        let leaf = source.page(child.page(), child.crc, 0)?;
+        if key_of(source, leaf, index)? != key {
+            return Ok(None);
+        }
+        self.next.set(if next + 1 == self.count.get() {
+            0
+        } else {
+            next + 1
+        });
+        value_of(source, leaf, index).map(Some)
+    }
+}
+
+/// As [`get`], but first looks at what `ahead` has found in the same state.
+pub(super) fn get_ahead<'a>(
+    source: &'a impl Source,
+    root: &Root,
+    key: &[u8],
+    (version, ahead): (u64, &Ahead),
+) -> Result<Option<&'a [u8]>, TreeError> {
+    match ahead.take(version, source, key)? {
+        None => get(source, root, key),
+        found => Ok(found),
     }
 }
 

@@ -212,6 +212,38 @@ pub fn compare(read: &impl TreeRead, model: &Model) -> Result<(), TreeError> {
     Ok(())
 }
 
+/// Looks keys up after they have been looked up together: all of them in that order, some left out,
+/// some that are missing or were never spoken of.
+fn look_up_together(
+    read: &impl TreeRead,
+    model: &Model,
+    tree: TreeId,
+    shape: &Shape,
+    random: &mut Random,
+) -> Result<(), TreeError> {
+    let map = &model.maps[tree as usize];
+    let step = (map.len() as u64 / 16).max(1);
+    let first = random.below(step) as usize;
+    let there = map.keys().skip(first).step_by(step as usize).cloned();
+    let mut keys: Vec<Vec<u8>> = there.take(20).collect();
+    for _ in 0..random.below(4) {
+        let at = random.below(keys.len() as u64 + 1) as usize;
+        keys.insert(at, shape.key(random));
+    }
+    let names: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+    read.warm(tree, &names);
+    for _ in 0..2 {
+        for key in &keys {
+            if random.chance(10) {
+                continue;
+            }
+            let expect = map.get(key).map(|(value, _)| &value[..]);
+            assert_eq!(read.get(tree, key)?, expect);
+        }
+    }
+    Ok(())
+}
+
 /// Compares random keys and intervals.
 pub fn probe(
     read: &impl TreeRead,
@@ -225,6 +257,7 @@ pub fn probe(
             .get(&a)
             .map(|(value, _)| &value[..]);
         assert_eq!(read.get(tree, &a)?, expect);
+        look_up_together(read, model, tree, shape, random)?;
         let (start, end) = if random.chance(90) && a > b {
             (b, a)
         } else {
