@@ -29,6 +29,25 @@ pub fn bound_unsent(socket: &impl AsRawFd, bytes: u32) -> io::Result<()> {
     })
 }
 
+/// Has a TCP socket to a client on this machine sent without pauses. Where the system's congestion
+/// control is one that paces, as BBR does, it would start a timer for nearly every packet and wait
+/// for it, though between two processes of one machine there is no way that could be congested.
+pub fn send_unpaced(socket: &impl AsRawFd) -> io::Result<()> {
+    // Every kernel has it, and lets everybody choose it.
+    const PLAIN: &[u8] = b"reno";
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed, and the name is a constant
+    // whose length the call is told.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            PLAIN.as_ptr().cast(),
+            PLAIN.len() as libc::socklen_t,
+        )
+    })
+}
+
 /// Takes the exclusive lock of an open file or directory; `false` if another process has it.
 /// The lock lives as long as the file stays open, and no longer than this process.
 pub fn lock_exclusive(file: &File) -> io::Result<bool> {

@@ -25,6 +25,9 @@ pub fn open(seat: &Rc<Seat>, accepted: AcceptedTcpStream, door: Door) {
     let _ = stream.set_nodelay(true);
     // Without it the socket would take megabytes for a client that reads nothing.
     let _ = os::bound_unsent(&stream, limits::SOCKET_UNSENT_BYTES);
+    if is_local(&stream) {
+        let _ = os::send_unpaced(&stream);
+    }
     let now_ns = seat.clock.now_ns();
     let connected = match door.is_http_only() {
         true => front.borrow_mut().connect_http(now_ns),
@@ -53,6 +56,14 @@ pub fn open(seat: &Rc<Seat>, accepted: AcceptedTcpStream, door: Door) {
         }
     })
     .detach();
+}
+
+/// Whether the client is on this machine.
+fn is_local(stream: &TcpStream) -> bool {
+    match (stream.peer_addr(), stream.local_addr()) {
+        (Ok(peer), Ok(own)) => peer.ip().is_loopback() || peer.ip() == own.ip(),
+        _ => false,
+    }
 }
 
 /// A connection's place at its seat, given up when dropped.

@@ -21,6 +21,8 @@ pub struct Output {
 /// What an answer to a ping begins with: its length, kind, flag and stream.
 const PONG: [u8; 9] = [0, 0, 8, 6, 1, 0, 0, 0, 0];
 const PONG_BYTES: usize = PONG.len() + 8;
+/// Behind so many bytes at once come more, mostly: a piece of a long answer.
+const LARGE: usize = 8 * limits::KIB;
 /// So many of them may wait; more are a flood, which is answered at once.
 const PONGS_WAITING: usize = 4;
 
@@ -30,6 +32,10 @@ impl Output {
     pub fn push(&mut self, bytes: &[u8]) {
         let pong = bytes.len() == PONG_BYTES && bytes.starts_with(&PONG);
         self.only_pongs = pong && (self.only_pongs || self.bytes.is_empty());
+        if self.bytes.is_empty() && bytes.len() >= LARGE {
+            // The first of many: a buffer that grows would be copied again and again.
+            self.bytes.reserve(limits::PIECE_BYTES + 4 * LARGE);
+        }
         self.bytes.extend_from_slice(bytes);
     }
 
