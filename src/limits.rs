@@ -275,6 +275,11 @@ pub const YOUNG_BYTES_PAUSE: u64 = 128 * MIB as u64;
 pub const YOUNG_BYTES_MAX: u64 = 192 * MIB as u64;
 /// Disk space held in reserve, so that checkpoints go on when the disk is full.
 pub const TREE_SPARE_BYTES: u64 = 192 * MIB as u64;
+/// Bytes a second of the tree that are read after the start, so that later reads find them in
+/// memory: what a disk gives without keeping the log's writes waiting.
+pub const WARM_UP_BYTES_PER_SECOND: u64 = 512 * MIB as u64;
+/// How long it takes to read all of the tree again, in search of damage.
+pub const SCRUB_PASS_MS: u64 = 24 * 3_600_000;
 /// What a write counts against the quota beside its bytes, as in etcd.
 pub const QUOTA_COST_PER_WRITE: u64 = 256;
 /// Default of `--quota-backend-bytes` (given as 0): see docs/decisions/quota.md.

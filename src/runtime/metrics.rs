@@ -258,6 +258,25 @@ fn put_store(text: &mut String, tally: &Tally, keys: u64) {
         "Bytes of pages written by checkpoints.",
         tally.checkpoint.bytes.get(),
     );
+    for (name, what, count) in [
+        (
+            "quoin_scrub_pages_total",
+            "Pages of the tree file that were read and checked though nobody asked for them.",
+            &tally.scrub.pages,
+        ),
+        (
+            "quoin_scrub_damaged_total",
+            "Pages of the tree file that were found damaged by such a reading.",
+            &tally.scrub.damaged,
+        ),
+        (
+            "quoin_scrub_passes_total",
+            "How often such a reading has come to the end of the tree.",
+            &tally.scrub.passes,
+        ),
+    ] {
+        counter(text, name, what, count.get());
+    }
 }
 
 /// What a cell of all seats amounts to.

@@ -1,7 +1,7 @@
 //! The edges: executors, sockets, the log thread, the clock.
 //!
 //! Reading order: `server` puts everything together; `seat` is the loop of one executor, `socket`
-//! a connection's task beside it, `http2` that of one that speaks gRPC, `http1` that of one that asks in text; `log_thread` and `checkpoint_thread` write.
+//! a connection's task beside it, `http2` that of one that speaks gRPC, `http1` that of one that asks in text; `log_thread` and `checkpoint_thread` write, `scrub_thread` reads what nobody asks for.
 
 pub mod flags;
 
@@ -40,6 +40,8 @@ pub mod access;
 pub mod log_thread;
 
 pub mod checkpoint_thread;
+
+pub mod scrub_thread;
 
 pub mod queue;
 

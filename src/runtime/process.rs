@@ -89,9 +89,10 @@ pub fn put_metrics(text: &mut String) {
     put_threads(text);
 }
 
-/// Appends the processor time of each thread, by its name; threads of one name stand together.
+/// Appends the processor time and the major faults of each thread, by its name; threads of one name
+/// stand together.
 fn put_threads(text: &mut String) {
-    let mut threads = BTreeMap::<String, f64>::new();
+    let mut threads = BTreeMap::<String, [f64; 2]>::new();
     for task in fs::read_dir("/proc/self/task")
         .into_iter()
         .flatten()
@@ -101,22 +102,41 @@ fn put_threads(text: &mut String) {
         let name = stat
             .split_once('(')
             .and_then(|(_, rest)| rest.rsplit_once(')'));
-        let used = stat_field(&stat, 14).zip(stat_field(&stat, 15));
-        if let (Some((name, _)), Some((user, system))) = (name, used) {
-            *threads.entry(name.to_owned()).or_default() += (user + system) / TICKS_PER_SECOND;
+        let [faults, user, system] = [12, 14, 15].map(|number| stat_field(&stat, number));
+        if let (Some((name, _)), Some(faults), Some(user), Some(system)) =
+            (name, faults, user, system)
+        {
+            let counted = threads.entry(name.to_owned()).or_default();
+            counted[0] += (user + system) / TICKS_PER_SECOND;
+            counted[1] += faults;
         }
     }
-    let name = "quoin_thread_cpu_seconds_total";
-    // Writing to a string does not fail, here and below.
-    let _ = writeln!(
-        text,
-        "# HELP {name} Processor time of the threads of a name, in seconds.\n\
-         # TYPE {name} counter"
-    );
-    for (thread, seconds) in threads {
-        let thread = thread.replace(['"', '\\', '\n'], "_");
-        let _ = writeln!(text, "{name}{{thread=\"{thread}\"}} {seconds}");
+    for (at, (name, what)) in [
+        (
+            "quoin_thread_cpu_seconds_total",
+            "Processor time of the threads of a name, in seconds.",
+        ),
+        (
+            "quoin_thread_major_faults_total",
+            "Times that the threads of a name stood still until a page had been read from the disk.",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // Writing to a string does not fail, here and below.
+        let _ = writeln!(text, "# HELP {name} {what}\n# TYPE {name} counter");
+        for (thread, counted) in &threads {
+            let thread = thread.replace(['"', '\\', '\n'], "_");
+            let _ = writeln!(text, "{name}{{thread=\"{thread}\"}} {}", counted[at]);
+        }
     }
+}
+
+/// Bytes of memory that could be used without pushing out what is in use.
+pub fn available_bytes() -> Option<u64> {
+    let memory = fs::read_to_string("/proc/meminfo").ok()?;
+    Some(kib(&memory, "MemAvailable:")? as u64)
 }
 
 /// The number `at` behind a word at the beginning of a line.

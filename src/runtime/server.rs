@@ -17,6 +17,7 @@ use crate::runtime::listen::{self, Listener};
 use crate::runtime::log_thread::{self, LogThread};
 use crate::runtime::placement::{Place, Placement};
 use crate::runtime::queue::{self, Receiver, Sender};
+use crate::runtime::scrub_thread::ScrubThread;
 use crate::runtime::seat::{Event, Links, Seat, SeatInput};
 use crate::runtime::startup::{self, StartError};
 use crate::runtime::tally::{SeatTally, Tally, TallySettings};
@@ -321,6 +322,11 @@ impl Running {
             tally: Arc::clone(&tally),
         };
         start_thread("quoin-checkpt", &helpers, move || thread.run())?;
+        let thread = ScrubThread {
+            reader: (node.shared.reader()).expect("the first readers have slots"),
+            tally: Arc::clone(&tally),
+        };
+        start_thread("quoin-scrub", &helpers, move || thread.run())?;
         let seats: Vec<_> = inboxes.iter().map(|(sender, _)| sender.clone()).collect();
         start_thread("quoin-clock", &[], move || beat(&seats))?;
         let mut order_actor = Some(node.order);

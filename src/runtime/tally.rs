@@ -253,6 +253,17 @@ pub struct DiskTally {
     pub bytes: Count,
 }
 
+/// What the thread that reads the tree for damage counts.
+#[derive(Debug, Default)]
+pub struct ScrubTally {
+    /// Pages read and checked.
+    pub pages: Count,
+    /// Of these, damaged ones; each counts in each pass.
+    pub damaged: Count,
+    /// How often all of the tree was read.
+    pub passes: Count,
+}
+
 /// What the whole server counts.
 #[derive(Debug)]
 pub struct Tally {
@@ -262,6 +273,8 @@ pub struct Tally {
     pub log: DiskTally,
     /// The checkpoint thread.
     pub checkpoint: DiskTally,
+    /// The scrub thread.
+    pub scrub: ScrubTally,
     /// What is told, and when.
     pub settings: TallySettings,
 }
@@ -284,6 +297,7 @@ impl Tally {
             seats: cores.map(|core| Arc::new(SeatTally::new(core))).collect(),
             log: DiskTally::default(),
             checkpoint: DiskTally::default(),
+            scrub: ScrubTally::default(),
             settings,
         }
     }

@@ -264,6 +264,33 @@ impl Frames {
         Ok(page)
     }
 
+    /// Checks a page's bytes in the file, even if they were checked before; `false` if it has a
+    /// frame.
+    ///
+    /// # Safety
+    /// As for [`Frames::page`].
+    pub(super) unsafe fn check_again(&self, id: u64, crc: u32) -> Result<bool, TreeError> {
+        let entry = self.entry(id)?;
+        let in_file = entry.load(Ordering::Acquire).addr() <= VERIFIED.addr();
+        if in_file {
+            self.verify_page(id, crc, entry)?;
+        }
+        Ok(in_file)
+    }
+
+    /// As [`Frames::check_again`], of a run.
+    ///
+    /// # Safety
+    /// As for [`Frames::page`].
+    pub(super) unsafe fn check_run_again(&self, run: Run) -> Result<bool, TreeError> {
+        let entry = self.entry(run.id)?;
+        let in_file = entry.load(Ordering::Acquire).addr() <= VERIFIED.addr();
+        if in_file {
+            self.verify_run(run, entry)?;
+        }
+        Ok(in_file)
+    }
+
     /// The bytes of a run.
     ///
     /// # Safety
@@ -277,21 +304,30 @@ impl Frames {
             // pointer that names the run was made for it. Rules 1 and 2 as in `page`.
             return Ok(unsafe { std::slice::from_raw_parts(at, len) });
         }
+        match at == VERIFIED {
+            true => self.mapped_run(run),
+            false => self.verify_run(run, entry),
+        }
+    }
+
+    fn mapped_run(&self, run: Run) -> Result<&[u8], TreeError> {
         let end = run.id.saturating_add(u64::from(run.pages()));
         if run.id < 2 || end > self.file_pages() {
             return Err(corrupt(run.id, "a run pointer beyond the end of the file"));
         }
-        // SAFETY: inside the file by the check above; rule 3.
-        let bytes = unsafe { self.map.bytes(run.id * PAGE as u64, len) };
-        if at != VERIFIED {
-            if crc32fast::hash(bytes) != run.crc {
-                return Err(corrupt(
-                    run.id,
-                    "the checksum of a long value does not match",
-                ));
-            }
-            mark_verified(entry);
+        // SAFETY: inside the file by the check above; rule 3, as the callers are pinned.
+        Ok(unsafe { self.map.bytes(run.id * PAGE as u64, run.len as usize) })
+    }
+
+    fn verify_run(&self, run: Run, entry: &AtomicPtr<u8>) -> Result<&[u8], TreeError> {
+        let bytes = self.mapped_run(run)?;
+        if crc32fast::hash(bytes) != run.crc {
+            return Err(corrupt(
+                run.id,
+                "the checksum of a long value does not match",
+            ));
         }
+        mark_verified(entry);
         Ok(bytes)
     }
 

@@ -42,6 +42,8 @@ mod checkpoint;
 
 mod check;
 
+mod scrub;
+
 mod inspect;
 
 pub use api::{Interval, TREES, TreeError, TreeId, TreeRead, TreeWrite, WARM_KEYS};
@@ -50,5 +52,6 @@ pub use checkpoint::{CheckpointDone, CheckpointJob};
 pub use inspect::{CellDump, Inspector, PageDump};
 pub use open::{Shared, TreeOptions, open};
 pub use publish::{READERS_MAX, Reader, Snapshot};
+pub use scrub::{Scrub, Scrubbed};
 pub use txn::Txn;
 pub use writer::{TreeStats, Writer};

@@ -5,7 +5,7 @@
 //! sequentially consistent operations, so either the writer sees the slot or the reader sees the
 //! new root: what a pinned reader can reach is never taken away.
 
-use super::api::TreeError;
+use super::api::{TreeError, TreeId};
 use super::frames::Frames;
 use super::read::Ahead;
 use crate::page::{Child, Page, Root, Run};
@@ -237,6 +237,19 @@ impl Snapshot<'_> {
     pub(super) fn run(&self, run: Run) -> Result<&[u8], TreeError> {
         // SAFETY: as in `page`.
         unsafe { self.reader.frames.run(run) }
+    }
+
+    /// Checks a page's bytes in the file, even if they were checked before; `false` if it is in
+    /// memory alone.
+    pub(super) fn check_again(&self, id: u64, crc: u32) -> Result<bool, TreeError> {
+        // SAFETY: as in `page`.
+        unsafe { self.reader.frames.check_again(id, crc) }
+    }
+
+    /// As [`Snapshot::check_again`], of a run.
+    pub(super) fn check_run_again(&self, run: Run) -> Result<bool, TreeError> {
+        // SAFETY: as in `page`.
+        unsafe { self.reader.frames.check_run_again(run) }
     }
 }
 
