@@ -13,6 +13,7 @@ mod disk;
 
 mod grpc;
 
+mod engines;
 mod heavy;
 
 mod listing;
@@ -85,7 +86,10 @@ pub const FLAGS: &[Flag] = &[
         "folder for the servers' data [build/compare-data]",
     ),
     flag("json", "FILE", "write one object a line for each row"),
-    switch("bars", "exit with 1 if a bar is missed"),
+    switch(
+        "bars",
+        "exit with 1 if a bar is missed; without --rows, all rows are run, those that take minutes too",
+    ),
     switch("help", "this text"),
 ];
 
@@ -139,7 +143,7 @@ pub fn main(parsed: &Parsed) -> Result<bool, String> {
     let names = parsed
         .text("rows")
         .map(|list| list.split(',').collect::<Vec<_>>());
-    let (rows, heavy) = plan::select(names.as_deref())?;
+    let (rows, heavy) = plan::select(names.as_deref(), parsed.has("bars"))?;
     let data = PathBuf::from(parsed.text("data").unwrap_or("build/compare-data"));
     fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
     let setup = Setup {
@@ -179,6 +183,9 @@ pub fn main(parsed: &Parsed) -> Result<bool, String> {
             plan::Heavy::Expiry => slow.expiry(),
             plan::Heavy::Listing => slow.listing(),
             plan::Heavy::Scraped => slow.scraped(),
+            plan::Heavy::Storage => slow.storage(),
+            plan::Heavy::StorageLarge => slow.storage_large(),
+            plan::Heavy::Overwrite => slow.overwrite(),
         });
     }
     println!("\n{}", result::table(&rows));

@@ -263,6 +263,12 @@ pub enum Heavy {
     Listing,
     /// Puts while the metrics are read.
     Scraped,
+    /// The storage engine beside LMDB.
+    Storage,
+    /// The same with many keys.
+    StorageLarge,
+    /// The space of a tree that is overwritten.
+    Overwrite,
 }
 
 /// The names of the heavy rows.
@@ -275,12 +281,17 @@ pub const HEAVY: &[(&str, Heavy)] = &[
     ("expiry", Heavy::Expiry),
     ("listing", Heavy::Listing),
     ("scraped", Heavy::Scraped),
+    ("storage", Heavy::Storage),
+    ("storage-large", Heavy::StorageLarge),
+    ("overwrite", Heavy::Overwrite),
 ];
 
-/// The rows with those names; all but the heavy ones if none are named.
-pub fn select(names: Option<&[&str]>) -> Result<(Vec<RowPlan>, Vec<Heavy>), String> {
+/// The rows with those names. If none are named, all: but the heavy ones only if all bars are asked
+/// for.
+pub fn select(names: Option<&[&str]>, bars: bool) -> Result<(Vec<RowPlan>, Vec<Heavy>), String> {
     let Some(names) = names else {
-        return Ok((rows().copied().collect(), Vec::new()));
+        let heavy = HEAVY.iter().filter(|_| bars).map(|heavy| heavy.1);
+        return Ok((rows().copied().collect(), heavy.collect()));
     };
     let known = || {
         rows()
@@ -514,12 +525,14 @@ mod tests {
 
     #[test]
     fn rows_are_selected_by_name() {
-        let (all, heavy) = select(None).unwrap();
+        let (all, heavy) = select(None, false).unwrap();
         assert_eq!((all.len(), heavy.len()), (rows().count(), 0));
-        let (some, heavy) = select(Some(&["put-50x32", "restart"])).unwrap();
+        let (all, heavy) = select(None, true).unwrap();
+        assert_eq!((all.len(), heavy.len()), (rows().count(), HEAVY.len()));
+        let (some, heavy) = select(Some(&["put-50x32", "restart"]), true).unwrap();
         assert_eq!((some.len(), heavy), (3, vec![Heavy::Restart]));
         assert!(
-            select(Some(&["put-50x33"]))
+            select(Some(&["put-50x33"]), false)
                 .unwrap_err()
                 .contains("put-50x32, put-64x1")
         );

@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-pub use overwrite::overwrite;
+pub use overwrite::{BAR as SPACE_BAR, overwrite, space};
 
 /// Why a run failed.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -91,8 +91,25 @@ struct Options {
     bars: bool,
 }
 
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            keys: 100_000,
+            puts: 500_000,
+            gets: 500_000,
+            rounds: 5,
+            batch: 1000,
+            dir: None,
+            checkpoint_bytes: 64 << 20,
+            only: None,
+            bars: false,
+        }
+    }
+}
+
 impl Options {
     fn from_args(parsed: &Parsed) -> Result<Options, String> {
+        let usual = Options::default();
         let number = |name, default| parsed.number(name, default, 1, u32::MAX.into());
         let only = parsed.choice(
             "only",
@@ -100,13 +117,13 @@ impl Options {
             None,
         )?;
         Ok(Options {
-            keys: number("keys", 100_000)?,
-            puts: number("puts", 500_000)?,
-            gets: number("gets", 500_000)?,
-            rounds: number("rounds", 5)? as usize,
-            batch: number("batch", 1000)? as usize,
+            keys: number("keys", usual.keys)?,
+            puts: number("puts", usual.puts)?,
+            gets: number("gets", usual.gets)?,
+            rounds: number("rounds", usual.rounds as u64)? as usize,
+            batch: number("batch", usual.batch as u64)? as usize,
             dir: parsed.text("dir").map(PathBuf::from),
-            checkpoint_bytes: number("checkpoint-mib", 64)? << 20,
+            checkpoint_bytes: number("checkpoint-mib", usual.checkpoint_bytes >> 20)? << 20,
             only,
             bars: parsed.has("bars"),
         })
@@ -128,9 +145,51 @@ struct Figures {
     gets: Vec<f64>,
 }
 
+/// What must be reached beside LMDB with so many keys: of its puts, and of its gets.
+pub fn bars(keys: u64) -> (f64, f64) {
+    (if keys >= 5_000_000 { 1.5 } else { 0.8 }, 0.5)
+}
+
+/// Puts, and gets, a second: quoin's and LMDB's of each round.
+pub struct Rounds {
+    /// Puts.
+    pub puts: Vec<(f64, f64)>,
+    /// Gets.
+    pub gets: Vec<(f64, f64)>,
+}
+
+/// Measures both with so many keys, in a directory that it makes under `dir`.
+pub fn beside_lmdb(keys: u64, rounds: usize, dir: &Path) -> Result<Rounds, Failure> {
+    let figures = measure(&Options {
+        keys,
+        rounds,
+        dir: Some(dir.to_path_buf()),
+        ..Options::default()
+    })?;
+    let [ours, theirs] = &figures[..] else {
+        return Err("one side was not measured".into());
+    };
+    Ok(Rounds {
+        puts: std::iter::zip(ours.puts.clone(), theirs.puts.clone()).collect(),
+        gets: std::iter::zip(ours.gets.clone(), theirs.gets.clone()).collect(),
+    })
+}
+
 /// Runs the comparison; `false` if a bar that was asked for is missed.
 pub fn compare(args: &Parsed) -> Result<bool, Failure> {
     let options = Options::from_args(args)?;
+    let figures = measure(&options)?;
+    let [ours, theirs] = &figures[..] else {
+        return Ok(true);
+    };
+    let (put_bar, get_bar) = bars(options.keys);
+    let puts = ratio("put", &ours.puts, &theirs.puts, put_bar);
+    let gets = ratio("get", &ours.gets, &theirs.gets, get_bar);
+    Ok(!options.bars || (puts && gets))
+}
+
+/// Measures the sides in turn; ours first.
+fn measure(options: &Options) -> Result<Vec<Figures>, Failure> {
     let (ours_dir, theirs_dir) = (options.dir()?, options.dir()?);
     let mut sides: Vec<Box<dyn Side>> = Vec::new();
     if options.only != Some("lmdb") {
@@ -140,14 +199,14 @@ pub fn compare(args: &Parsed) -> Result<bool, Failure> {
         )?));
     }
     if options.only != Some("quoin") {
-        sides.push(lmdb(theirs_dir.path(), &options)?);
+        sides.push(lmdb(theirs_dir.path(), options)?);
     }
     println!(
         "{} keys of 24 bytes, values of {VALUE_LEN}, {} puts a commit, no sync at commit",
         options.keys, options.batch
     );
     for side in &mut sides {
-        load(side.as_mut(), &options)?;
+        load(side.as_mut(), options)?;
     }
     let mut figures: Vec<Figures> = sides.iter().map(|_| Figures::default()).collect();
     for round in 0..options.rounds {
@@ -158,9 +217,9 @@ pub fn compare(args: &Parsed) -> Result<bool, Failure> {
             let figures = &mut figures[at];
             let side = sides[at].as_mut();
             let before = cpu_ns();
-            let (puts, note) = put_window(side, &options, seed)?;
+            let (puts, note) = put_window(side, options, seed)?;
             let between = cpu_ns();
-            let gets = get_window(side, &options, seed)?;
+            let gets = get_window(side, options, seed)?;
             let put_us = per_op_us(before, between, options.puts);
             let get_us = per_op_us(between, cpu_ns(), options.gets);
             println!(
@@ -172,13 +231,7 @@ pub fn compare(args: &Parsed) -> Result<bool, Failure> {
             figures.gets.push(gets);
         }
     }
-    let [ours, theirs] = &figures[..] else {
-        return Ok(true);
-    };
-    let put_bar = if options.keys >= 5_000_000 { 1.5 } else { 0.8 };
-    let puts = ratio("put", &ours.puts, &theirs.puts, put_bar);
-    let gets = ratio("get", &ours.gets, &theirs.gets, 0.5);
-    Ok(!options.bars || (puts && gets))
+    Ok(figures)
 }
 
 #[cfg(feature = "lmdb")]
