@@ -194,21 +194,6 @@ pub fn prefer_short_slices(slice_ns: u64) {
     unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) };
 }
 
-/// Asks the kernel for a small ring and gives it back.
-pub fn probe_io_uring() -> io::Result<()> {
-    const PARAMS_BYTES: usize = 120;
-    let mut params = [0_u64; PARAMS_BYTES / 8];
-    // SAFETY: `params` is a zeroed io_uring_params, which is 120 bytes in every kernel.
-    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, params.as_mut_ptr()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the descriptor was opened above and is nobody else's.
-    unsafe { libc::close(fd) };
-    Ok(())
-}
-
 /// What the handler of a bus error says: set once, before the handler is installed.
 static MAP_START: AtomicUsize = AtomicUsize::new(0);
 static MAP_LEN: AtomicUsize = AtomicUsize::new(0);
@@ -277,7 +262,7 @@ fn say_number(mut number: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::{allowed_cores, lock_exclusive, prefer_short_slices, probe_io_uring};
+    use super::{allowed_cores, lock_exclusive, prefer_short_slices};
     use std::fs::File;
 
     #[test]
@@ -308,6 +293,6 @@ mod tests {
     #[test]
     fn this_machine_can_run_the_server() {
         assert!(!allowed_cores().unwrap().is_empty());
-        probe_io_uring().unwrap();
+        quoin_storage::disk::probe_io_uring().unwrap();
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::limits::MIB;
 use crate::runtime::os;
-use quoin_storage::disk::{DiskError, DiskErrorKind};
+use quoin_storage::disk::{self, DiskError, DiskErrorKind, UringRefused};
 use quoin_storage::log::LogError;
 use quoin_storage::tree::TreeError;
 use std::fmt;
@@ -22,7 +22,7 @@ const LOCKED_BYTES_PER_RING: u64 = 512 * 1024;
 #[expect(missing_docs, reason = "the text of each says what it is")]
 pub enum StartError {
     OldKernel(String),
-    NoIoUring(io::Error),
+    NoIoUring(UringRefused),
     LockedMemory {
         limit: u64,
         needed: u64,
@@ -139,7 +139,7 @@ impl fmt::Display for StartError {
             StartError::NoIoUring(error) => write!(
                 f,
                 "io_uring is not available ({error}): {}",
-                why_no_io_uring(error)
+                why_no_io_uring(&error.error)
             ),
             StartError::LockedMemory { limit, needed } => write!(
                 f,
@@ -220,7 +220,7 @@ pub fn check_machine(rings: usize) -> Result<(), StartError> {
     if version_of(release).is_some_and(|version| version < KERNEL_OLDEST) {
         return Err(StartError::OldKernel(release.to_owned()));
     }
-    os::probe_io_uring().map_err(StartError::NoIoUring)?;
+    disk::probe_io_uring().map_err(StartError::NoIoUring)?;
     let limit = os::locked_memory_limit().map_err(|error| StartError::System {
         what: "the limit of locked memory cannot be read",
         error,
@@ -257,7 +257,7 @@ pub fn warn_of_little_space(free: u64) {
 #[cfg(test)]
 mod tests {
     use super::{StartError, version_of};
-    use quoin_storage::disk::{DiskError, DiskErrorKind};
+    use quoin_storage::disk::{DiskError, DiskErrorKind, UringRefused};
     use std::io;
     use std::path::PathBuf;
 
@@ -277,7 +277,10 @@ mod tests {
         let what = String::new;
         for error in [
             StartError::OldKernel(what()),
-            StartError::NoIoUring(io(io::ErrorKind::PermissionDenied)),
+            StartError::NoIoUring(UringRefused {
+                call: "io_uring_enter",
+                error: io(io::ErrorKind::PermissionDenied),
+            }),
             StartError::LockedMemory {
                 limit: 0,
                 needed: 1,

@@ -77,14 +77,20 @@ fn under(command: &mut Command, mut filter: Vec<sock_filter>) -> &mut Command {
 #[test]
 fn io_uring_forbidden_by_a_containers_profile_is_refused_with_the_way_out() {
     let (_parent, dir) = folder();
-    for (errno, why) in [
-        (libc::EPERM, "a container's seccomp profile"),
-        (libc::ENOSYS, "the kernel was built without it"),
+    for (call, name) in [
+        (libc::SYS_io_uring_setup, "io_uring_setup"),
+        (libc::SYS_io_uring_enter, "io_uring_enter"),
+        (libc::SYS_io_uring_register, "io_uring_register"),
     ] {
-        let mut command = command(&dir);
-        let filter = filter(libc::SYS_io_uring_setup, None, errno);
-        let refusal = refused(under(&mut command, filter));
-        assert_refused(refusal, why, "'io_uring is not available'");
+        for (errno, why) in [
+            (libc::EPERM, "a container's seccomp profile"),
+            (libc::ENOSYS, "the kernel was built without it"),
+        ] {
+            let mut command = command(&dir);
+            let refusal = refused(under(&mut command, filter(call, None, errno)));
+            assert!(refusal.1.contains(&format!("({name}: ")), "{refusal:?}");
+            assert_refused(refusal, why, "'io_uring is not available'");
+        }
     }
     assert!(!dir.exists(), "the machine is looked at before the disk");
 }

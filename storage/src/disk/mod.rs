@@ -20,6 +20,7 @@ mod tests;
 
 pub use aligned::AlignedBuf;
 pub use real::RealDisk;
+pub use uring::{UringRefused, probe_io_uring};
 
 use std::fmt;
 use std::io;
@@ -202,7 +203,7 @@ pub enum DiskErrorKind {
     /// The file system does not support direct I/O.
     NoDirectIo,
     /// io_uring is missing or forbidden here.
-    NoIoUring(io::Error),
+    NoIoUring(UringRefused),
     /// The operating system's error.
     Io(io::Error),
     /// An earlier failed write or sync closed this file.
@@ -261,7 +262,7 @@ impl fmt::Display for DiskError {
             DiskErrorKind::NoDirectIo => {
                 f.write_str(": the file system does not support direct I/O (O_DIRECT)")
             }
-            DiskErrorKind::NoIoUring(e) => write!(f, ": io_uring is not available: {e}"),
+            DiskErrorKind::NoIoUring(e) => write!(f, ": io_uring is not available ({e})"),
             DiskErrorKind::Io(e) => write!(f, ": {e}"),
             DiskErrorKind::Latched => f.write_str(": refused, an earlier write or sync failed"),
             DiskErrorKind::BadSize(len) => write!(f, ": unexpected size of {len} bytes"),

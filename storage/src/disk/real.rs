@@ -545,9 +545,9 @@ fn new_ring(name: &str) -> Result<Ring, DiskError> {
         file: name.to_owned(),
         call: "set-up of io_uring for the files",
         offset: None,
-        kind: match e.raw_os_error() {
+        kind: match e.error.raw_os_error() {
             Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => DiskErrorKind::NoIoUring(e),
-            _ => DiskErrorKind::Io(e),
+            _ => DiskErrorKind::Io(e.error),
         },
     })
 }

@@ -1,7 +1,8 @@
 //! One ring of io_uring, used by one thread at a time: submit, wait for every completion, report
 //! each result exactly as the kernel gave it.
 
-use io_uring::{IoUring, opcode, squeue, types};
+use io_uring::{IoUring, Probe, opcode, squeue, types};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -10,6 +11,36 @@ use std::os::fd::AsRawFd;
 pub(super) const IN_FLIGHT_MAX: usize = 32;
 /// The most bytes that one write operation carries.
 pub(super) const WRITE_BYTES_MAX: usize = 1 << 20;
+
+/// Which call of io_uring this process may not make, and what the kernel, or a filter in its name,
+/// answered.
+#[derive(Debug)]
+pub struct UringRefused {
+    /// The system call.
+    pub call: &'static str,
+    /// The answer.
+    pub error: io::Error,
+}
+
+impl fmt::Display for UringRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.call, self.error)
+    }
+}
+
+impl std::error::Error for UringRefused {}
+
+/// Makes each of the three calls of io_uring once, as the server will: a filter may let some of
+/// them pass and forbid others.
+pub fn probe_io_uring() -> Result<(), UringRefused> {
+    let ring = Ring::new()?;
+    // What an executor registers first of all.
+    let registered = ring.ring.submitter().register_probe(&mut Probe::new());
+    registered.map_err(|error| UringRefused {
+        call: "io_uring_register",
+        error,
+    })
+}
 
 /// A submission and completion queue.
 pub(super) struct Ring {
@@ -23,8 +54,22 @@ pub(super) struct Write<'a> {
 }
 
 impl Ring {
-    pub(super) fn new() -> io::Result<Ring> {
-        let ring = IoUring::new(IN_FLIGHT_MAX as u32)?;
+    /// A ring that has carried an operation: one that cannot be entered is refused here, while
+    /// the kernel holds no memory of a caller's.
+    pub(super) fn new() -> Result<Ring, UringRefused> {
+        let refused = |call, error| UringRefused { call, error };
+        let mut ring =
+            IoUring::new(IN_FLIGHT_MAX as u32).map_err(|e| refused("io_uring_setup", e))?;
+        // SAFETY: the operation does nothing, and names neither memory nor a file.
+        let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
+        assert!(pushed.is_ok(), "a new queue is empty");
+        while ring.completion().next().is_none() {
+            match ring.submit_and_wait(1) {
+                Ok(_) => {}
+                Err(e) if is_passing(&e) => {}
+                Err(e) => return Err(refused("io_uring_enter", e)),
+            }
+        }
         Ok(Ring { ring })
     }
 
@@ -128,7 +173,7 @@ impl Ring {
         while complete < entries.len() {
             match self.ring.submit_and_wait(entries.len() - complete) {
                 Ok(_) => {}
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => {}
+                Err(e) if is_passing(&e) => {}
                 Err(e) => {
                     // The kernel may still own the caller's buffers: returning would let them
                     // be freed or changed under its hands.
@@ -143,6 +188,11 @@ impl Ring {
         }
         Ok(results)
     }
+}
+
+/// Whether the same call may succeed at once: a signal came, or the kernel was short of memory.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN))
 }
 
 /// A completion's count, or its error.
