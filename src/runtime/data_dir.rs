@@ -112,12 +112,15 @@ impl Identity {
     }
 }
 
+/// Lists what is in a directory, or says that it is not quoin's.
+type Check = fn(&Path) -> Result<Vec<String>, StartError>;
+
 /// A directory that belongs to this process until it is dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
     /// Holds the lock.
-    _lock: File,
+    directory: File,
 }
 
 impl DataDir {
@@ -132,10 +135,27 @@ impl DataDir {
         DataDir::open_with(path, check_log_alone)
     }
 
-    fn open_with(
-        path: &Path,
-        check_contents: fn(&Path) -> Result<Vec<String>, StartError>,
-    ) -> Result<DataDir, StartError> {
+    /// Takes the lock of a data directory that is there, to look into it: nothing is made, and
+    /// nothing of it is changed. `None` if it is empty.
+    pub fn open_to_look(path: &Path) -> Result<Option<DataDir>, StartError> {
+        DataDir::lock_to_look(path, check_contents)
+    }
+
+    /// The same for a directory that holds the log alone.
+    pub fn open_log_to_look(path: &Path) -> Result<Option<DataDir>, StartError> {
+        DataDir::lock_to_look(path, check_log_alone)
+    }
+
+    fn lock_to_look(path: &Path, check: Check) -> Result<Option<DataDir>, StartError> {
+        let (dir, names) = DataDir::lock(path, check)?;
+        if names.is_empty() {
+            return Ok(None);
+        }
+        check_access(path, &dir.directory, false)?;
+        Ok(Some(dir))
+    }
+
+    fn open_with(path: &Path, check: Check) -> Result<DataDir, StartError> {
         let failed = |error: io::Error| StartError::DataDir {
             path: path.to_owned(),
             error,
@@ -156,19 +176,29 @@ impl DataDir {
         if created {
             sync_parent(path).map_err(failed)?;
         }
-        check_contents(path)?;
+        let (dir, names) = DataDir::lock(path, check)?;
+        check_access(path, &dir.directory, names.is_empty())?;
+        Ok(dir)
+    }
+
+    /// Takes the lock of a directory whose contents pass the check; what is in it.
+    fn lock(path: &Path, check: Check) -> Result<(DataDir, Vec<String>), StartError> {
+        let failed = |error: io::Error| StartError::DataDir {
+            path: path.to_owned(),
+            error,
+        };
+        check(path)?;
         let directory = File::open(path).map_err(failed)?;
         if !os::lock_exclusive(&directory).map_err(failed)? {
             return Err(StartError::Locked(path.to_owned()));
         }
         // Again, now that nobody else can be at it.
-        let names = check_contents(path)?;
-        let new = names.is_empty();
-        check_access(path, &directory, new)?;
-        Ok(DataDir {
+        let names = check(path)?;
+        let dir = DataDir {
             path: path.to_owned(),
-            _lock: directory,
-        })
+            directory,
+        };
+        Ok((dir, names))
     }
 
     /// Where it is.
@@ -356,6 +386,35 @@ mod tests {
             refused,
             Err(StartError::TooOpen { mode: 0o750, .. })
         ));
+    }
+
+    #[test]
+    fn a_look_makes_and_changes_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let missing = parent.path().join("a");
+        let refused = DataDir::open_to_look(&missing);
+        assert!(matches!(refused, Err(StartError::DataDir { .. })));
+        assert!(!missing.exists());
+        let dir = tempfile::tempdir().unwrap();
+        let opened = || fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755));
+        let mode = || fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777;
+        opened().unwrap();
+        assert!(DataDir::open_to_look(dir.path()).unwrap().is_none());
+        assert!(DataDir::open_log_to_look(dir.path()).unwrap().is_none());
+        assert_eq!(mode(), 0o755);
+        fs::write(dir.path().join(IDENTITY), IDENTITY_OF_TESTS.encode()).unwrap();
+        let refused = DataDir::open_to_look(dir.path());
+        assert!(matches!(refused, Err(StartError::TooOpen { .. })));
+        let refused = DataDir::open_log_to_look(dir.path());
+        assert!(matches!(refused, Err(StartError::Foreign { .. })));
+        assert_eq!(mode(), 0o755);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let looked = DataDir::open_to_look(dir.path()).unwrap().unwrap();
+        assert!(matches!(
+            DataDir::open(dir.path()),
+            Err(StartError::Locked(_))
+        ));
+        drop(looked);
     }
 
     #[test]

@@ -4,7 +4,8 @@ mod show;
 
 mod snapshots;
 
-use quoin::runtime::data_dir::{DataDir, LOG_PREFIX, TREE};
+use quoin::runtime::data_dir::{DataDir, Identity, LOG_PREFIX, TREE};
+use quoin::runtime::startup::StartError;
 use quoin_storage::disk::{Disk, RealDisk};
 use quoin_storage::log::{self, LogOptions};
 use quoin_storage::tree;
@@ -16,10 +17,12 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 quoinctl: looks into the data directory of a node that does not run, and into snapshots
 
-  quoinctl check DIR          checks every segment of the log and every page of the tree
+  quoinctl check DIR [--wal-dir DIR]
+                              checks every segment of the log and every page of the tree
   quoinctl meta DIR           shows the identity and the tree's two meta pages
   quoinctl page DIR NUMBER    shows one page of the tree
-  quoinctl log DIR            shows the log's segments, batches and records
+  quoinctl log DIR [--wal-dir DIR]
+                              shows the log's segments, batches and records
 
   quoinctl snapshot status FILE    shows what a snapshot is of
   quoinctl snapshot check FILE     reads all of it
@@ -30,8 +33,8 @@ quoinctl: looks into the data directory of a node that does not run, and into sn
 
   quoinctl --version
 
-DIR is what the server has as --data-dir; nothing in it is changed. FILE comes from 'etcdctl
-snapshot save'.
+DIR is what the server has as --data-dir, and behind --wal-dir what it has there; nothing in them
+is changed. FILE comes from 'etcdctl snapshot save'.
 Exit status: 0 all is sound, 1 damage was found, 2 the call could not be carried out.
 ";
 
@@ -73,56 +76,137 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[&str], out: &mut dyn Write) -> Result<(), Stop> {
     match arguments {
-        ["check", dir] => check(&Node::open(dir)?, out),
+        ["check", rest @ ..] => check(&Node::open_with_log(rest)?, out),
         ["meta", dir] => {
             let node = Node::open(dir)?;
             show::identity(&node.identity, out)?;
-            show::metas(&node.disk, out)
+            show::metas(node.disk(), out)
         }
         ["page", dir, number] => {
             let number = number
                 .parse()
                 .map_err(|_| failed("the page's number is no number"))?;
-            show::page(&Node::open(dir)?.disk, number, out)
+            show::page(Node::open(dir)?.disk(), number, out)
         }
         ["snapshot", "status", file] => snapshots::status(file, out),
         ["snapshot", "check", file] => snapshots::check(file, out),
         ["snapshot", "restore", rest @ ..] => snapshots::restore(rest, out),
-        ["log", dir] => show::log(&Node::open(dir)?.disk, out),
+        ["log", rest @ ..] => {
+            let node = Node::open_with_log(rest)?;
+            match show::log(node.log_disk(), out)? {
+                0 if node.identity.founded => Err(Stop::Damaged(node.without_log())),
+                _ => Ok(()),
+            }
+        }
         ["--version" | "version"] => Ok(writeln!(out, "quoinctl {}", env!("CARGO_PKG_VERSION"))?),
         ["--help" | "-h" | "help"] => Ok(out.write_all(USAGE.as_bytes())?),
         _ => Err(failed(format_args!("this call is not known\n\n{USAGE}"))),
     }
 }
 
-/// A data directory, locked so that no server starts on it meanwhile.
-struct Node {
+/// A directory, locked so that no server starts on it meanwhile.
+struct Directory {
     /// Holds the lock.
-    _dir: DataDir,
+    dir: DataDir,
     disk: RealDisk,
-    identity: quoin::runtime::data_dir::Identity,
 }
 
-impl Node {
-    fn open(path: &str) -> Result<Node, Stop> {
+impl Directory {
+    /// `look` takes the lock; `empty` is what it means if there is nothing.
+    fn open(
+        path: &str,
+        look: fn(&Path) -> Result<Option<DataDir>, StartError>,
+        empty: &str,
+    ) -> Result<Directory, Stop> {
         let path = Path::new(path);
         if !path.is_dir() {
             return Err(failed(format_args!("{} is no directory", path.display())));
         }
-        let dir = DataDir::open(path).map_err(failed)?;
+        let dir = look(path).map_err(failed)?;
+        let nothing = || failed(format_args!("{} is empty: {empty}", path.display()));
+        let dir = dir.ok_or_else(nothing)?;
         let disk = RealDisk::open_existing(path).map_err(failed)?;
-        let identity = match dir
-            .identity(&disk)
-            .map_err(|e| Stop::Damaged(e.to_string()))?
-        {
-            Some(identity) => identity,
-            None => return Err(failed(format_args!("{} is empty", path.display()))),
-        };
+        Ok(Directory { dir, disk })
+    }
+}
+
+/// What an empty data directory means.
+const NOT_STARTED: &str = "no server has written anything there";
+/// What an empty directory for the log means.
+const NO_LOG: &str = "it is another than the server's --wal-dir, or the log is lost, and with it \
+                      what was written since the last checkpoint: restore a backup";
+
+/// What a node has written.
+struct Node {
+    data: Directory,
+    /// Where the log is, if it has a directory of its own.
+    log: Option<Directory>,
+    identity: Identity,
+}
+
+impl Node {
+    fn open(path: &str) -> Result<Node, Stop> {
+        let data = Directory::open(path, DataDir::open_to_look, NOT_STARTED)?;
+        let identity = data.dir.identity(&data.disk);
+        let identity = identity.map_err(|e| Stop::Damaged(e.to_string()))?;
+        let identity = identity.ok_or_else(|| failed(format_args!("{path} is empty")))?;
         Ok(Node {
-            _dir: dir,
-            disk,
+            data,
+            log: None,
             identity,
         })
+    }
+
+    /// Opens what the arguments name: a data directory, and with `--wal-dir` the log's.
+    fn open_with_log(arguments: &[&str]) -> Result<Node, Stop> {
+        let (mut path, mut log) = (None, None);
+        let mut rest = arguments.iter().copied();
+        while let Some(argument) = rest.next() {
+            if argument == "--wal-dir" {
+                let value = rest.next();
+                log = Some(value.ok_or_else(|| failed("--wal-dir needs a value"))?);
+            } else if let Some(value) = argument.strip_prefix("--wal-dir=") {
+                log = Some(value);
+            } else if argument.starts_with("--") {
+                return Err(failed(format_args!("{argument} is not known")));
+            } else if path.replace(argument).is_some() {
+                return Err(failed(format_args!(
+                    "'{argument}' is one argument too many"
+                )));
+            }
+        }
+        let path = path.ok_or_else(|| failed("which data directory?"))?;
+        let log = log.map(|path| Directory::open(path, DataDir::open_log_to_look, NO_LOG));
+        Ok(Node {
+            log: log.transpose()?,
+            ..Node::open(path)?
+        })
+    }
+
+    fn disk(&self) -> &RealDisk {
+        &self.data.disk
+    }
+
+    /// Where the log's segments are.
+    fn log_disk(&self) -> &RealDisk {
+        &self.log.as_ref().unwrap_or(&self.data).disk
+    }
+
+    /// The node has served, so that it has a log: here is none.
+    fn without_log(&self) -> String {
+        let path = self.log_disk().path().display();
+        match self.log {
+            None => format!(
+                "{path} holds no segment of the log, and this node has one: if its server has \
+                 --wal-dir, say so here, too; if not, the log is lost, and with it what was \
+                 written since the last checkpoint: restore a backup"
+            ),
+            Some(_) => format!(
+                "{path} holds no segment of this node's log: it is another directory than the \
+                 server's --wal-dir, or the log is lost, and with it what was written since the \
+                 last checkpoint: restore a backup"
+            ),
+        }
     }
 }
 
@@ -133,7 +217,8 @@ fn check(node: &Node, out: &mut dyn Write) -> Result<(), Stop> {
         prefix: LOG_PREFIX,
         ..LogOptions::new(node.identity.log_id, 0)
     };
-    match log::check(&node.disk, &options) {
+    match log::check(node.log_disk(), &options) {
+        Ok(report) if report.fresh && node.identity.founded => damage.push(node.without_log()),
         Ok(report) => {
             writeln!(
                 out,
@@ -154,12 +239,12 @@ fn check(node: &Node, out: &mut dyn Write) -> Result<(), Stop> {
     }
     // A node that stopped before its first checkpoint has no tree file; its log holds all.
     let present = node
-        .disk
+        .disk()
         .list()
         .map_err(failed)?
         .iter()
         .any(|name| name == TREE);
-    match present.then(|| tree::check(&node.disk, TREE)) {
+    match present.then(|| tree::check(node.disk(), TREE)) {
         None => writeln!(out, "tree: no file yet")?,
         Some(Ok(report)) => show::tree_report(&report, out)?,
         Some(Err(error)) => damage.push(error.to_string()),
@@ -181,7 +266,7 @@ mod tests {
     use quoin_storage::log::{EntryRef, HardState, LogOptions, LogWriter};
     use quoin_storage::tree::{self, TreeId, TreeOptions, TreeWrite};
     use std::fs::OpenOptions;
-    use std::os::unix::fs::FileExt;
+    use std::os::unix::fs::{FileExt, PermissionsExt};
     use std::path::Path;
     use std::sync::Arc;
 
@@ -190,8 +275,9 @@ mod tests {
         run(arguments, &mut out).map(|()| String::from_utf8(out).expect("text"))
     }
 
-    /// A directory as a server leaves it: some entries, a checkpointed tree.
-    fn node(path: &Path) {
+    /// A directory as a server leaves it: some entries, a checkpointed tree. The log may lie in
+    /// a directory of its own.
+    fn node(path: &Path, log: Option<&Path>) {
         let dir = DataDir::open(path).unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::open_existing(path).unwrap());
         let newcomer = Identity {
@@ -201,13 +287,18 @@ mod tests {
             log_id: 9,
             founded: false,
         };
-        dir.begin_run(&*disk, newcomer).unwrap();
+        let identity = dir.begin_run(&*disk, newcomer).unwrap();
+        let log_dir = log.map(|path| DataDir::open_for_log(path).unwrap());
+        let log_disk = match &log_dir {
+            Some(dir) => Arc::new(RealDisk::open_existing(dir.path()).unwrap()),
+            None => Arc::clone(&disk),
+        };
         let options = LogOptions {
             prefix: LOG_PREFIX,
             segment_bytes: 1 << 20,
             ..LogOptions::new(9, 1)
         };
-        let (mut log, _) = LogWriter::open(Arc::clone(&disk), options).unwrap();
+        let (mut log, _) = LogWriter::open(log_disk, options).unwrap();
         let state = HardState {
             term: 1,
             vote: 8,
@@ -231,13 +322,91 @@ mod tests {
         }
         txn.commit(b"user");
         assert!(writer.checkpoint_now().unwrap());
+        dir.found(&*disk, identity).unwrap();
+    }
+
+    fn damage(arguments: &[&str]) -> String {
+        match call(arguments) {
+            Err(Stop::Damaged(what)) => what,
+            Err(Stop::Failed(what)) => panic!("{arguments:?}: not carried out: {what}"),
+            Ok(said) => panic!("{arguments:?}: called sound: {said}"),
+        }
+    }
+
+    fn failure(arguments: &[&str]) -> String {
+        match call(arguments) {
+            Err(Stop::Failed(what)) => what,
+            Err(Stop::Damaged(what)) => panic!("{arguments:?}: called damaged: {what}"),
+            Ok(said) => panic!("{arguments:?}: carried out: {said}"),
+        }
+    }
+
+    #[test]
+    fn a_log_in_a_directory_of_its_own_is_found_or_missed() {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, log) = (parent.path().join("n.etcd"), parent.path().join("log"));
+        node(&path, Some(&log));
+        let (dir, log) = (path.to_str().unwrap(), log.to_str().unwrap());
+        let joined = format!("--wal-dir={log}");
+        for arguments in [
+            &["check", dir, "--wal-dir", log][..],
+            &["check", &joined, dir],
+        ] {
+            let sound = call(arguments).ok().expect("sound");
+            assert!(sound.contains("log: sound, 1 segments"), "{sound}");
+        }
+        let shown = call(&["log", dir, &joined]).ok().expect("sound");
+        assert!(shown.contains("index 1 term 1"), "{shown}");
+        // The node has a log, and it is not here.
+        for command in ["check", "log"] {
+            let what = damage(&[command, dir]);
+            assert!(
+                what.contains("no segment") && what.contains("--wal-dir"),
+                "{what}"
+            );
+        }
+        std::fs::rename(parent.path().join("log"), parent.path().join("gone")).unwrap();
+        let gone = parent.path().join("gone");
+        std::fs::create_dir(log).unwrap();
+        for command in ["check", "log"] {
+            let what = failure(&[command, dir, &joined]);
+            assert!(what.contains("log is empty"), "{what}");
+        }
+        std::fs::remove_dir(log).unwrap();
+        std::fs::rename(gone, log).unwrap();
+        assert!(call(&["check", dir, &joined]).is_ok());
+        let what = failure(&["check", dir, "--wal-dir", dir]);
+        assert!(what.contains("for the log alone"), "{what}");
+    }
+
+    #[test]
+    fn nothing_of_a_directory_is_changed_and_what_is_none_of_ours_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_str().unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(path, open).unwrap();
+        for command in ["check", "log", "meta"] {
+            let what = failure(&[command, path]);
+            assert!(what.contains("is empty"), "{what}");
+        }
+        std::fs::write(dir.path().join("notes.txt"), "x").unwrap();
+        for command in ["check", "log", "meta"] {
+            let what = failure(&[command, path]);
+            assert!(
+                what.contains("not quoin's") && what.contains("'notes.txt'"),
+                "{what}"
+            );
+        }
+        let mode = std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+        assert_eq!(std::fs::read_dir(path).unwrap().count(), 1);
     }
 
     #[test]
     fn a_sound_directory_is_shown_and_a_damaged_one_named() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("n.etcd");
-        node(&path);
+        node(&path, None);
         let dir = path.to_str().unwrap();
         let sound = call(&["check", dir]).ok().expect("sound");
         assert!(sound.contains("log: sound, 1 segments"), "{sound}");
@@ -259,9 +428,7 @@ mod tests {
             .open(path.join(TREE))
             .unwrap();
         tree.write_all_at(b"!", root * 4096 + 4000).unwrap();
-        let Err(Stop::Damaged(what)) = call(&["check", dir]) else {
-            panic!("a flipped byte was not noticed");
-        };
+        let what = damage(&["check", dir]);
         assert!(what.contains(&format!("page {root}")), "{what}");
     }
 
@@ -273,10 +440,13 @@ mod tests {
             call(&["page", "/nowhere", "x"]),
             Err(Stop::Failed(_))
         ));
-        let empty = tempfile::tempdir().unwrap();
-        assert!(matches!(
-            call(&["meta", empty.path().to_str().unwrap()]),
-            Err(Stop::Failed(_))
-        ));
+        for arguments in [
+            &["log", "/nowhere", "--wal-dir"][..],
+            &["log", "/nowhere", "/nowhere"],
+            &["check", "/nowhere", "--data-dir"],
+            &["meta", "/nowhere", "--wal-dir", "/nowhere"],
+        ] {
+            failure(arguments);
+        }
     }
 }

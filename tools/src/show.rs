@@ -113,15 +113,18 @@ pub fn page(disk: &dyn Disk, number: u64, out: &mut dyn Write) -> Result<(), Sto
     Ok(write!(out, "{dump}")?)
 }
 
-pub fn log(disk: &dyn Disk, out: &mut dyn Write) -> Result<(), Stop> {
+/// Shows what is in the log's files; how many segments are in use.
+pub fn log(disk: &dyn Disk, out: &mut dyn Write) -> Result<usize, Stop> {
     let mut written = Ok(());
+    let mut segments = 0;
     log::inspect(disk, LOG_PREFIX, &mut |found| {
+        segments += usize::from(matches!(found, Inspected::Segment { .. }));
         if written.is_ok() {
             written = record(&found, out);
         }
     })
     .map_err(|e| Stop::Damaged(e.to_string()))?;
-    written
+    written.map(|()| segments)
 }
 
 fn record(found: &Inspected<'_>, out: &mut dyn Write) -> Result<(), Stop> {
