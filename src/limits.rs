@@ -145,6 +145,8 @@ pub const TURN_COST: usize = 256;
 pub const NOTICES_PER_TURN: usize = 16;
 /// See [`NOTICES_PER_TURN`].
 pub const NOTICES_PER_SECOND: u32 = 20;
+/// A front tells the operator of damaged data no more often than this.
+pub const DAMAGE_NOTICE_MS: u64 = 1_000;
 /// How often deadlines are looked at.
 pub const DEADLINE_SCAN_MS: u64 = 250;
 /// Buffers that a front keeps for reuse, and the largest one that it keeps.

@@ -86,7 +86,7 @@ pub enum Verdict {
 }
 
 /// Something an operator may want to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// A client spoke a protocol that is not served.
     NotServed(Sniff),
@@ -94,8 +94,8 @@ pub enum Notice {
     Malformed(wire::Malformed),
     /// A client kept a deadline waiting; the text says which.
     TooSlow(&'static str),
-    /// A stored page could not be trusted while a read was served.
-    Corrupt,
+    /// What is stored could not be trusted while a read was served; the text says where and why.
+    Corrupt(String),
 }
 
 /// See the module.

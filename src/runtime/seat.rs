@@ -534,9 +534,9 @@ fn tell(notice: Notice) {
         }
         Notice::Malformed(what) => crate::log_warn!("a client broke the protocol: {what}"),
         Notice::TooSlow(what) => crate::log_info!("a connection was closed: {what}"),
-        Notice::Corrupt => crate::log_error!(
-            "a read met damaged data; check the data directory (docs/OPERATIONS.md, 'The data \
-             is damaged')"
+        Notice::Corrupt(what) => crate::log_error!(
+            "a read met damaged data: {what}; check the data directory with quoinctl \
+             (docs/OPERATIONS.md, 'The data is damaged')"
         ),
     }
 }

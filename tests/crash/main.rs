@@ -21,3 +21,5 @@ mod leases;
 mod startup;
 
 mod sandbox;
+
+mod damage;

@@ -25,6 +25,7 @@ use super::watching::WatchDesk;
 
 use super::{FrontConfig, Notice};
 use crate::api::{self, Request};
+use crate::apply::Failure;
 use crate::chance::Chance;
 use crate::limits;
 use crate::node::front::FrontCounts;
@@ -83,6 +84,8 @@ pub(super) struct Desk {
     pub touched: Vec<ConnectionId>,
     resumable: Vec<ConnectionId>,
     pub notices: Vec<Notice>,
+    /// When damage may be told again.
+    next_damage_ns: u64,
     /// Bytes of requests without an answer.
     pub request_bytes: usize,
     /// Bytes of answers not taken, bytes already sent but not yet dropped included.
@@ -137,6 +140,7 @@ impl Desk {
             touched: Vec::new(),
             resumable: Vec::new(),
             notices: Vec::new(),
+            next_damage_ns: 0,
             request_bytes: 0,
             output_bytes: 0,
             input_bytes: 0,
@@ -175,6 +179,23 @@ impl Desk {
         if self.notices.len() < limits::NOTICES_PER_TURN {
             self.notices.push(notice);
         }
+    }
+
+    /// Tells the operator of damage that a read has met: one case at a time, since every read of
+    /// a damaged page meets it.
+    pub fn damage(&mut self, error: &mvcc::Error, now_ns: u64) {
+        if now_ns >= self.next_damage_ns {
+            self.next_damage_ns = now_ns + limits::DAMAGE_NOTICE_MS * 1_000_000;
+            self.notice(Notice::Corrupt(error.to_string()));
+        }
+    }
+
+    /// What the client is told of a read that failed; damage is told to the operator, too.
+    fn own_up(&mut self, failure: &Failure, now_ns: u64) -> api::Error {
+        if let Failure::Broken(error) = failure {
+            self.damage(error, now_ns);
+        }
+        failure.to_api()
     }
 
     /// Has the runtime look at the connection.

@@ -3,7 +3,7 @@
 use super::answer;
 use super::connection::{Connection, ConnectionId, Phase, WatchStream};
 use super::desk::{Desk, ErrandId, News, Turn};
-use super::{Front, FrontConfig, Notice, find};
+use super::{Front, FrontConfig, find};
 use crate::api::{self, WatchCreate, WatchRefusal, WatchRequest};
 use crate::etcd;
 use crate::limits;
@@ -144,10 +144,13 @@ impl Desk {
         turn: &mut Turn<'_>,
     ) {
         let now_ns = turn.now_ns;
-        let Ok(revision) = turn.view().map(|view| view.horizon().revision) else {
-            self.notice(Notice::Corrupt);
-            self.refuse(connection, id, number, api::Error::Corrupt, now_ns);
-            return;
+        let revision = match turn.view() {
+            Ok(view) => view.horizon().revision,
+            Err(error) => {
+                self.damage(&error, now_ns);
+                self.refuse(connection, id, number, api::Error::Corrupt, now_ns);
+                return;
+            }
         };
         let header = self.header_at(revision);
         match (request, connection.stream(number)) {
@@ -310,9 +313,12 @@ impl Front {
             return;
         }
         let snapshot = self.reader.pin();
-        let Ok(horizon) = Horizon::decode(snapshot.user()) else {
-            self.desk.notice(Notice::Corrupt);
-            return;
+        let horizon = match Horizon::decode(snapshot.user()) {
+            Ok(horizon) => horizon,
+            Err(error) => {
+                self.desk.damage(&error, now_ns);
+                return;
+            }
         };
         watching.compacted = watching.compacted.max(horizon.compacted);
         let view = View::new(&snapshot, horizon);
@@ -322,8 +328,8 @@ impl Front {
             now_ns,
             |watches, voice| watches.turn(&view, voice),
         );
-        if told.is_err() {
-            self.desk.notice(Notice::Corrupt);
+        if let Err(error) = told {
+            self.desk.damage(&error, now_ns);
         }
         drop(snapshot);
         self.go_on(now_ns);

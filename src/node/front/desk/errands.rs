@@ -380,7 +380,7 @@ impl Desk {
         });
         match read {
             Ok((revision, response)) => News::Done(revision, Response::Range(response)),
-            Err(failure) => News::Failed(failure.to_api()),
+            Err(failure) => News::Failed(self.own_up(&failure, now_ns)),
         }
     }
 
@@ -394,7 +394,10 @@ impl Desk {
         revision: i64,
         turn: &mut Turn<'_>,
     ) -> Result<(), api::Error> {
-        let view = turn.view().map_err(|_| api::Error::Corrupt)?;
+        let now_ns = turn.now_ns;
+        let view = turn
+            .view()
+            .map_err(|error| self.own_up(&error.into(), now_ns))?;
         let newest = view.horizon().revision;
         let (Some(connection), Some(errand)) = (connection, self.errands.get(id)) else {
             // Whoever waited has gone, which the errand hears of next.

@@ -115,7 +115,7 @@ impl Desk {
                 self.answer(connection, waiter, revision, &response, now_ns);
                 Ok(())
             }
-            Err(failure) => Err(failure.to_api()),
+            Err(failure) => Err(self.own_up(&failure, now_ns)),
         };
         self.served(
             connection,

@@ -223,7 +223,8 @@ impl Desk {
             }
             Err(failure) => {
                 self.end(connection, id, &long);
-                self.served(connection, id, stream, Err(failure.to_api()), now_ns);
+                let error = self.own_up(&failure, now_ns);
+                self.served(connection, id, stream, Err(error), now_ns);
             }
         }
         // A slice without output has looked at as much as one with.

@@ -33,6 +33,7 @@ impl Desk {
             Method::Status => alarms(&turn.reader.pin(), None),
             _ => Ok(Vec::new()),
         };
+        let raised = raised.map_err(|failure| self.own_up(&failure, turn.now_ns));
         let (member, has_leader) = (Arc::clone(&self.config.member), self.has_leader);
         self.write(connection, id, turn.now_ns, |connection| {
             let out = &mut connection.output;
@@ -43,7 +44,7 @@ impl Desk {
                 }
                 Method::Status => raised
                     .map(|raised| member::encode_status(&header, &condition, &raised, out))
-                    .map_err(|failure| Status::from(failure.to_api())),
+                    .map_err(Status::from),
                 Method::Defragment => {
                     member::encode_defragment(out);
                     Ok(())

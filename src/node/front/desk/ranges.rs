@@ -86,7 +86,7 @@ impl Desk {
             {
                 Err(api::Error::TooManyRequests)
             }
-            Err(failure) => Err(failure.to_api()),
+            Err(failure) => Err(self.own_up(&failure, turn.now_ns)),
         };
         // What a slice looks at costs what [`Desk::work`] says that it does.
         let looked_at = looked_at * (limits::TURN_COST / 4) / limits::SLICE_ENTRIES;

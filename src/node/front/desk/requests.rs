@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::super::answer;
-use super::super::{Notice, connection::Connection, connection::ConnectionId};
+use super::super::connection::{Connection, ConnectionId};
 use super::{Desk, HeldRead, Turn, Waiter};
 use crate::api::{self, Request};
 use crate::apply::{self, validate};
@@ -267,12 +267,12 @@ impl Desk {
                 });
                 Ok(())
             }
-            Err(failure) => Err(failure.to_api()),
+            Err(failure) => Err(self.own_up(&failure, turn.now_ns)),
         };
         self.served(connection, id, request, served, turn.now_ns);
     }
 
-    /// Tells the client, and the operator if need be, how a read went.
+    /// Tells the client how a read went, unless it was answered.
     pub(super) fn served(
         &mut self,
         connection: &mut Connection,
@@ -284,9 +284,6 @@ impl Desk {
         let Err(error) = served else {
             return;
         };
-        if error == api::Error::Corrupt {
-            self.notice(Notice::Corrupt);
-        }
         self.refuse(connection, id, request, error, now_ns);
     }
 

@@ -203,7 +203,7 @@ impl Desk {
                 let work = (Work::Hash(Box::new(long)), size_of::<LongHash>());
                 self.begin_long(connection, id, stream, work)
             }
-            Err(failure) => Err(failure.to_api()),
+            Err(failure) => Err(self.own_up(&failure, turn.now_ns)),
         };
         self.served(connection, id, stream, taken, turn.now_ns);
     }
