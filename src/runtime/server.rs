@@ -52,8 +52,13 @@ pub fn serve(config: &Config) -> Result<(), StartError> {
         );
     }
     let placement = place(config)?;
-    // Each executor has three rings; the log thread has one.
-    startup::check_machine(placement.places.len() + 1)?;
+    let addresses = [
+        &config.listen_client,
+        &config.listen_http,
+        &config.listen_metrics,
+    ];
+    let addresses = addresses.iter().map(|urls| urls.len()).sum();
+    startup::check_machine(placement.places.len(), addresses)?;
     let dir = DataDir::open(&config.data_dir)?;
     let log_dir = match &config.wal_dir {
         Some(path) => Some(DataDir::open_for_log(path)?),
@@ -385,6 +390,13 @@ impl Running {
                         notify::tell(notify::STOPPING);
                         self.stop();
                         return Ok(());
+                    }
+                    // Nobody was served yet, so that there is nothing to fear for.
+                    Event::Failed(what) if listeners.is_some() => {
+                        return Err(StartError::System {
+                            what: "an executor ended",
+                            error: io::Error::other(what),
+                        });
                     }
                     Event::Failed(what) => logger::fatal(format_args!("an executor ended: {what}")),
                     Event::Quiet(_) | Event::Drained => {}

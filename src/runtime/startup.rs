@@ -16,6 +16,13 @@ use std::path::PathBuf;
 const KERNEL_OLDEST: (u32, u32) = (5, 15);
 /// Memory that one executor or ring locks.
 const LOCKED_BYTES_PER_RING: u64 = 512 * 1024;
+/// Files that the server opens whatever its size, with room for the segments of a long log and a
+/// few connections.
+const FILES: u64 = 64;
+/// Files of an executor: three rings, and what wakes it.
+const FILES_PER_EXECUTOR: u64 = 4;
+/// Files of an address that is listened on.
+const FILES_PER_ADDRESS: u64 = 2;
 
 /// Why the server does not start.
 #[derive(Debug)]
@@ -24,6 +31,10 @@ pub enum StartError {
     OldKernel(String),
     NoIoUring(UringRefused),
     LockedMemory {
+        limit: u64,
+        needed: u64,
+    },
+    OpenFiles {
         limit: u64,
         needed: u64,
     },
@@ -96,6 +107,7 @@ impl StartError {
             StartError::OldKernel(_) => "The kernel is too old",
             StartError::NoIoUring(_) => "io_uring is not available",
             StartError::LockedMemory { .. } => "Too little memory may be locked",
+            StartError::OpenFiles { .. } => "Too few files may be open",
             StartError::DataDir { error, .. } => section_of_io(error),
             StartError::Locked(_) => "The data directory is in use",
             StartError::NoMember(_) => "The data directory holds no member",
@@ -146,6 +158,11 @@ impl fmt::Display for StartError {
                 "only {limit} bytes of memory may be locked, and {needed} are needed: raise it \
                  with 'ulimit -l {}' or LimitMEMLOCK",
                 needed / 1024
+            ),
+            StartError::OpenFiles { limit, needed } => write!(
+                f,
+                "only {limit} files may be open, and {needed} are needed before the first client \
+                 connects: raise it with 'ulimit -n' or LimitNOFILE"
             ),
             StartError::DataDir { path, error } => {
                 write!(f, "the data directory {}: {error}", path.display())
@@ -206,9 +223,9 @@ fn why_no_io_uring(error: &io::Error) -> &'static str {
     }
 }
 
-/// Checks what the machine must offer, before anything is touched. `rings` is how many
-/// executors and threads with a ring there will be.
-pub fn check_machine(rings: usize) -> Result<(), StartError> {
+/// Checks what the machine must offer, before anything is touched, to so many executors and
+/// addresses that are listened on.
+pub fn check_machine(executors: usize, addresses: usize) -> Result<(), StartError> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(|error| {
         StartError::System {
             what: "the kernel's version cannot be read",
@@ -225,7 +242,9 @@ pub fn check_machine(rings: usize) -> Result<(), StartError> {
         what: "the limit of locked memory cannot be read",
         error,
     })?;
-    let needed = rings as u64 * LOCKED_BYTES_PER_RING;
+    let executors = executors as u64;
+    // The log thread has a ring, too.
+    let needed = (executors + 1) * LOCKED_BYTES_PER_RING;
     if limit < needed {
         return Err(StartError::LockedMemory { limit, needed });
     }
@@ -233,6 +252,16 @@ pub fn check_machine(rings: usize) -> Result<(), StartError> {
         what: "the limit of open files cannot be read",
         error,
     })?;
+    // Whoever started the server may have left it some more than the standard streams.
+    let open = std::fs::read_dir("/proc/self/fd").map_or(3, |entries| entries.count() as u64);
+    let needed =
+        open + FILES + executors * FILES_PER_EXECUTOR + addresses as u64 * FILES_PER_ADDRESS;
+    if files < needed {
+        return Err(StartError::OpenFiles {
+            limit: files,
+            needed,
+        });
+    }
     if files < 1024 {
         crate::log_warn!("only {files} files may be open, connections included (ulimit -n)");
     }
@@ -282,6 +311,10 @@ mod tests {
                 error: io(io::ErrorKind::PermissionDenied),
             }),
             StartError::LockedMemory {
+                limit: 0,
+                needed: 1,
+            },
+            StartError::OpenFiles {
                 limit: 0,
                 needed: 1,
             },

@@ -1,7 +1,8 @@
 //! Start-up where a sandbox or a file system forbids what the server needs: a seccomp filter
-//! answers for the kernel, as a container's profile does.
+//! answers for the kernel, as a container's profile does, and limits are those of a shell.
 
-use crate::server::{command, refused};
+use crate::link::Link;
+use crate::server::{Server, command, refused};
 use crate::startup::{assert_refused, folder};
 use libc::{c_int, c_long, sock_filter, sock_fprog};
 use std::fs;
@@ -112,4 +113,47 @@ fn a_file_system_without_direct_io_is_refused_with_the_way_out() {
         name.to_string_lossy().starts_with("log-")
     });
     assert_eq!(segments.count(), 0, "a log was begun");
+}
+
+/// Has the command run under a limit that it cannot raise.
+fn limited(command: &mut Command, what: libc::__rlimit_resource_t, most: u64) -> &mut Command {
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: a plain system call, and the limit lives through it.
+    let set = move || match unsafe { libc::setrlimit(what, &limit) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: between fork and exec, `set` makes a system call and takes no lock or memory.
+    unsafe { command.pre_exec(set) }
+}
+
+#[test]
+fn too_little_lockable_memory_is_refused_with_what_is_needed() {
+    let (_parent, dir) = folder();
+    let refusal = refused(limited(&mut command(&dir), libc::RLIMIT_MEMLOCK, 65_536));
+    let section = "'Too little memory may be locked'";
+    assert_refused(refusal, "only 65536 bytes of memory may be locked", section);
+    assert!(!dir.exists(), "the machine is looked at before the disk");
+}
+
+#[test]
+fn too_few_files_are_refused_with_a_number_that_is_enough() {
+    let (_parent, dir) = folder();
+    let refusal = refused(limited(&mut command(&dir), libc::RLIMIT_NOFILE, 20));
+    let needed = refusal
+        .1
+        .split_once("only 20 files may be open, and ")
+        .and_then(|(_, rest)| rest.split_once(" are needed")?.0.parse().ok())
+        .unwrap_or_else(|| panic!("the number is missing: {refusal:?}"));
+    assert_refused(refusal, "ulimit -n", "'Too few files may be open'");
+    assert!(!dir.exists(), "the machine is looked at before the disk");
+    let few = refused(limited(&mut command(&dir), libc::RLIMIT_NOFILE, needed - 1));
+    assert_eq!(few.0, Some(1), "{few:?}");
+    let server = Server::start_as(limited(&mut command(&dir), libc::RLIMIT_NOFILE, needed));
+    let mut link = Link::open(server.address).expect("it serves");
+    link.put(b"key", b"value").expect("it is served");
+    assert_eq!(server.terminate().0.code(), Some(0));
 }
