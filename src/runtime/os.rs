@@ -194,6 +194,13 @@ pub fn prefer_short_slices(slice_ns: u64) {
     unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) };
 }
 
+/// Has a write beyond the limit on the size of files (RLIMIT_FSIZE) fail, so that it can be told
+/// of, instead of ending the process without a word.
+pub fn ignore_file_size_signal() {
+    // SAFETY: no handler is installed; a failure would leave the signal as it is.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// What the handler of a bus error says: set once, before the handler is installed.
 static MAP_START: AtomicUsize = AtomicUsize::new(0);
 static MAP_LEN: AtomicUsize = AtomicUsize::new(0);

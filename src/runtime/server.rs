@@ -43,6 +43,7 @@ const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 /// Runs a server until it is asked to stop; an error means that it never served.
 pub fn serve(config: &Config) -> Result<(), StartError> {
     let clock = Clock::start();
+    os::ignore_file_size_signal();
     crate::log_info!("quoin {VERSION} starts as '{}'", config.name);
     for notice in &config.notices {
         logger::log(

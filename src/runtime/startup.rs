@@ -119,6 +119,7 @@ impl StartError {
             StartError::Full => "The disk is full",
             StartError::Disk(error) => match &error.kind {
                 DiskErrorKind::NoSpace => "The disk is full",
+                DiskErrorKind::FileLimit => "A file may not grow",
                 DiskErrorKind::NoDirectIo => "The file system does not support direct I/O",
                 DiskErrorKind::NoIoUring(_) => "io_uring is not available",
                 DiskErrorKind::Io(error) => section_of_io(error),
@@ -340,6 +341,7 @@ mod tests {
             StartError::BadIdentity { path, what: what() },
             disk(DiskErrorKind::NoSpace),
             disk(DiskErrorKind::NoDirectIo),
+            disk(DiskErrorKind::FileLimit),
             disk(DiskErrorKind::Latched),
             StartError::Storage(what()),
             StartError::Full,

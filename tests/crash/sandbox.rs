@@ -157,3 +157,14 @@ fn too_few_files_are_refused_with_a_number_that_is_enough() {
     link.put(b"key", b"value").expect("it is served");
     assert_eq!(server.terminate().0.code(), Some(0));
 }
+
+/// The kernel's own answer would be a signal that ends the process without a word.
+#[test]
+fn a_limit_on_the_size_of_files_is_named() {
+    let (_parent, dir) = folder();
+    let refusal = refused(limited(&mut command(&dir), libc::RLIMIT_FSIZE, 1 << 20));
+    assert!(refusal.1.contains("log-000001.seg"), "{refusal:?}");
+    assert_refused(refusal, "the file may not grow", "'A file may not grow'");
+    // Without the limit the same directory serves.
+    drop(Server::start(&dir));
+}

@@ -204,6 +204,8 @@ pub enum DiskErrorKind {
     NoDirectIo,
     /// io_uring is missing or forbidden here.
     NoIoUring(UringRefused),
+    /// The file would become larger than the process or the file system lets any be.
+    FileLimit,
     /// The operating system's error.
     Io(io::Error),
     /// An earlier failed write or sync closed this file.
@@ -219,6 +221,7 @@ impl DiskError {
     fn from_io(file: &str, call: &'static str, offset: Option<u64>, error: io::Error) -> DiskError {
         let kind = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskErrorKind::NoSpace,
+            io::ErrorKind::FileTooLarge => DiskErrorKind::FileLimit,
             _ => DiskErrorKind::Io(error),
         };
         DiskError {
@@ -259,6 +262,10 @@ impl fmt::Display for DiskError {
         }
         match &self.kind {
             DiskErrorKind::NoSpace => f.write_str(": no space left on the file system"),
+            DiskErrorKind::FileLimit => f.write_str(
+                ": the file may not grow so far, by the limit on the size of files (ulimit -f) or \
+                 the file system's own",
+            ),
             DiskErrorKind::NoDirectIo => {
                 f.write_str(": the file system does not support direct I/O (O_DIRECT)")
             }
