@@ -108,6 +108,9 @@ impl StartError {
             StartError::NoIoUring(_) => "io_uring is not available",
             StartError::LockedMemory { .. } => "Too little memory may be locked",
             StartError::OpenFiles { .. } => "Too few files may be open",
+            StartError::DataDir { error, .. } if is_no_place(error) => {
+                "The data directory cannot be made"
+            }
             StartError::DataDir { error, .. } => section_of_io(error),
             StartError::Locked(_) => "The data directory is in use",
             StartError::NoMember(_) => "The data directory holds no member",
@@ -131,6 +134,17 @@ impl StartError {
             StartError::System { .. } => "Start-up errors",
         }
     }
+}
+
+/// Whether the path, not the disk behind it, is to blame.
+fn is_no_place(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::InvalidFilename
+    )
 }
 
 fn section_of_io(error: &io::Error) -> &'static str {
@@ -164,6 +178,11 @@ impl fmt::Display for StartError {
                 f,
                 "only {limit} files may be open, and {needed} are needed before the first client \
                  connects: raise it with 'ulimit -n' or LimitNOFILE"
+            ),
+            StartError::DataDir { path, error } if is_no_place(error) => write!(
+                f,
+                "the data directory {} cannot be made or opened: {error}",
+                path.display()
             ),
             StartError::DataDir { path, error } => {
                 write!(f, "the data directory {}: {error}", path.display())
@@ -322,6 +341,10 @@ mod tests {
             StartError::DataDir {
                 path: path.clone(),
                 error: io(io::ErrorKind::NotFound),
+            },
+            StartError::DataDir {
+                path: path.clone(),
+                error: io(io::ErrorKind::Other),
             },
             StartError::DataDir {
                 path: path.clone(),

@@ -8,6 +8,7 @@ use libc::{c_int, c_long, sock_filter, sock_fprog};
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 /// Offset of the call's number in `struct seccomp_data`.
@@ -167,4 +168,16 @@ fn a_limit_on_the_size_of_files_is_named() {
     assert_refused(refusal, "the file may not grow", "'A file may not grow'");
     // Without the limit the same directory serves.
     drop(Server::start(&dir));
+}
+
+#[test]
+fn a_place_where_no_directory_can_be_made_is_refused() {
+    let refusal = refused(&mut command(Path::new("/proc/quoin")));
+    let section = "'The data directory cannot be made'";
+    assert_refused(refusal, "/proc/quoin cannot be made", section);
+    let (parent, dir) = folder();
+    let nowhere = parent.path().join("nowhere");
+    std::os::unix::fs::symlink(nowhere, &dir).expect("a link");
+    let refusal = refused(&mut command(&dir));
+    assert_refused(refusal, "No such file or directory", section);
 }
