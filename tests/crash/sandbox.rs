@@ -1,15 +1,17 @@
 //! Start-up where a sandbox or a file system forbids what the server needs: a seccomp filter
-//! answers for the kernel, as a container's profile does, and limits are those of a shell.
+//! answers for the kernel, as a container's profile does; limits are those of a shell; and file
+//! systems are small, or other users'.
 
 use crate::link::Link;
 use crate::server::{Server, command, refused};
 use crate::startup::{assert_refused, folder};
 use libc::{c_int, c_long, sock_filter, sock_fprog};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Offset of the call's number in `struct seccomp_data`.
 const NUMBER: u32 = 0;
@@ -100,14 +102,15 @@ fn io_uring_forbidden_by_a_containers_profile_is_refused_with_the_way_out() {
 #[test]
 fn a_file_system_without_direct_io_is_refused_with_the_way_out() {
     let (_parent, dir) = folder();
-    let mut command = command(&dir);
-    let filter = filter(libc::SYS_openat, Some(libc::O_DIRECT), libc::EINVAL);
-    let refusal = refused(under(&mut command, filter));
-    assert_refused(
-        refusal,
-        "O_DIRECT",
-        "'The file system does not support direct I/O'",
-    );
+    for errno in [libc::EINVAL, libc::EOPNOTSUPP] {
+        let filter = filter(libc::SYS_openat, Some(libc::O_DIRECT), errno);
+        let refusal = refused(under(&mut command(&dir), filter));
+        assert_refused(
+            refusal,
+            "O_DIRECT",
+            "'The file system does not support direct I/O'",
+        );
+    }
     let left = fs::read_dir(&dir).expect("it was made");
     let segments = left.filter_map(Result::ok).filter(|entry| {
         let name = entry.file_name();
@@ -170,6 +173,54 @@ fn a_limit_on_the_size_of_files_is_named() {
     drop(Server::start(&dir));
 }
 
+/// Has the command run without the rights of a superuser over other users' files.
+fn unprivileged(command: &mut Command) -> &mut Command {
+    const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
+    const CAP_DAC_READ_SEARCH: libc::c_ulong = 2;
+    let drop = || {
+        for right in [CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH] {
+            // SAFETY: a plain system call; one that is refused means that there is no such right.
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, right, 0, 0, 0) };
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec, `drop` makes system calls and takes no lock or memory.
+    unsafe { command.pre_exec(drop) }
+}
+
+#[test]
+fn a_directory_that_may_not_be_entered_or_made_is_refused() {
+    let (parent, dir) = folder();
+    let section = "'The data directory's permissions'";
+    let mode = |mode| fs::set_permissions(parent.path(), Permissions::from_mode(mode));
+    mode(0o500).expect("it is ours");
+    let refusal = refused(unprivileged(&mut command(&dir)));
+    mode(0o700).expect("it is ours");
+    assert_refused(refusal, "Permission denied", section);
+    assert!(!dir.exists());
+    Server::start(&dir).kill();
+    fs::set_permissions(&dir, Permissions::from_mode(0o000)).expect("it is ours");
+    let refusal = refused(unprivileged(&mut command(&dir)));
+    assert_refused(refusal, "Permission denied", section);
+    fs::set_permissions(&dir, Permissions::from_mode(0o700)).expect("it is ours");
+    drop(Server::start(&dir));
+}
+
+#[test]
+fn a_directory_of_another_user_is_refused() {
+    let (_parent, dir) = folder();
+    Server::start(&dir).kill();
+    if chown(&dir, Some(65_534), None).is_err() {
+        eprintln!(
+            "a_directory_of_another_user_is_refused skipped: only root may give a directory away"
+        );
+        return;
+    }
+    let refusal = refused(&mut command(&dir));
+    let section = "'The data directory's permissions'";
+    assert_refused(refusal, "belongs to another user", section);
+}
+
 #[test]
 fn a_place_where_no_directory_can_be_made_is_refused() {
     let refusal = refused(&mut command(Path::new("/proc/quoin")));
@@ -180,4 +231,40 @@ fn a_place_where_no_directory_can_be_made_is_refused() {
     std::os::unix::fs::symlink(nowhere, &dir).expect("a link");
     let refusal = refused(&mut command(&dir));
     assert_refused(refusal, "No such file or directory", section);
+}
+
+/// Runs a script in a shell of its own, where `$1` becomes a file system in memory of so many MiB,
+/// which nobody else sees and which ends with it.
+fn on_a_small_disk(at: &Path, mib: u32, script: &str) -> Command {
+    let script = format!("mount -t tmpfs -o mode=700,size={mib}m none \"$1\" && {script}");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"])
+        .arg(at)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_disk_without_room_for_the_log_is_refused() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let direct = "dd if=/dev/zero of=\"$1\"/direct bs=4096 count=1 oflag=direct";
+    let tried = on_a_small_disk(parent.path(), 1, direct).output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        eprintln!(
+            "a_disk_without_room_for_the_log_is_refused skipped: no file system with direct I/O \
+             can be mounted here"
+        );
+        return;
+    }
+    let start = format!(
+        "exec {} --data-dir \"$1\"/node --listen-client-urls http://127.0.0.1:0",
+        env!("CARGO_BIN_EXE_quoin")
+    );
+    for mib in [1, 16, 31] {
+        let refusal = refused(&mut on_a_small_disk(parent.path(), mib, &start));
+        assert_refused(refusal, "no space is left", "'The disk is full'");
+    }
 }

@@ -553,7 +553,9 @@ fn new_ring(name: &str) -> Result<Ring, DiskError> {
 }
 
 fn open_error(name: &str, flags: i32, error: io::Error) -> DiskError {
-    let direct = flags & libc::O_DIRECT != 0 && error.raw_os_error() == Some(libc::EINVAL);
+    // File systems have two ways to say so.
+    let direct = flags & libc::O_DIRECT != 0
+        && matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP));
     let mut error = DiskError::from_io(name, "open", None, error);
     if direct {
         error.kind = DiskErrorKind::NoDirectIo;
