@@ -120,8 +120,19 @@ pub const STREAMED_BYTES_PER_CONNECTION: usize = 64 * MIB;
 /// Bytes that one connection's socket holds and has not sent, before it takes no more: what waits
 /// for a slow client waits here, where it is counted.
 pub const SOCKET_UNSENT_BYTES: u32 = 8 * KIB as u32;
-/// Answers of one front that clients have not taken; beyond it reads are refused.
+/// Answers of one front that clients have not taken, those that are being written aside included.
+/// One that does not fit is refused, or, if its write has taken place, left out.
 pub const OUTPUT_BYTES_PER_FRONT: usize = 512 * MIB;
+/// What of that is kept from large answers, for clients that have taken what they were given: of
+/// what is left, beside [`OUTPUT_BYTES_LEAST`] for every connection, each may have one
+/// [`OUTPUT_PART`]th.
+pub const OUTPUT_BYTES_KEPT: usize = 192 * MIB;
+/// See [`OUTPUT_BYTES_KEPT`].
+pub const OUTPUT_PART: usize = 16;
+/// So many bytes of answers each connection may have untaken, whatever others have. When a front
+/// has no room at all, and then alone, a connection that asks for more before it takes them is
+/// closed.
+pub const OUTPUT_BYTES_LEAST: usize = 8 * KIB;
 /// The largest single answer; a larger range must be read in pages.
 pub const RESPONSE_BYTES_MAX: usize = 256 * MIB;
 /// What a range in another order than that of its keys may hold in memory until it is given: some
@@ -221,8 +232,15 @@ pub const BATCH_BYTES_MAX: usize = 4 * MIB;
 pub const APPLY_COMMANDS_MAX: usize = 16_384;
 /// Bytes of entries after which apply starts another transaction of the tree.
 pub const APPLY_BYTES_MAX: usize = 8 * MIB;
-/// Bytes of answers to the writes that apply runs in one turn.
-pub const APPLY_ANSWER_BYTES_MAX: usize = RESPONSE_BYTES_MAX;
+/// Bytes of pairs in answers to writes of one front, from their making until the front has taken
+/// them. One that does not fit is left out, although its write has taken place.
+pub const ANSWER_BYTES_UNDER_WAY: usize = 320 * MIB;
+/// What of that is kept from answers of more than [`ANSWER_BYTES_SMALL`].
+pub const ANSWER_BYTES_KEPT: usize = 32 * MIB;
+/// See [`ANSWER_BYTES_KEPT`].
+pub const ANSWER_BYTES_SMALL: usize = 64 * KIB;
+/// A front reports what it has taken of them when it is so much.
+pub const ANSWER_BYTES_TOLD: usize = MIB;
 /// Messages that wait in a queue between two cores.
 pub const QUEUE_MESSAGES: usize = 4_096;
 /// Appends that wait for the log thread.
@@ -309,8 +327,11 @@ const _: () = assert!(REQUEST_BYTES_DEFAULT + REQUEST_OVERHEAD_BYTES < BATCH_BYT
 const _: () = assert!(REQUEST_BYTES_DEFAULT < REQUEST_BYTES_PER_CONNECTION);
 const _: () = assert!(STREAMED_BYTES_PER_CONNECTION * 8 <= OUTPUT_BYTES_PER_FRONT);
 // One answer fits into the front's budget, so a lone client is never refused for size alone.
-const _: () = assert!(RESPONSE_BYTES_MAX < OUTPUT_BYTES_PER_FRONT);
+const _: () = assert!(RESPONSE_BYTES_MAX < OUTPUT_BYTES_PER_FRONT - OUTPUT_BYTES_KEPT);
+// What every connection may have fits beside what large answers take.
+const _: () = assert!(CONNECTIONS_PER_FRONT * OUTPUT_BYTES_LEAST < OUTPUT_BYTES_KEPT);
 // Otherwise an answer of a legal size would never come.
-const _: () = assert!(APPLY_ANSWER_BYTES_MAX >= RESPONSE_BYTES_MAX);
+const _: () =
+    assert!(ANSWER_BYTES_UNDER_WAY - ANSWER_BYTES_KEPT - ANSWER_BYTES_TOLD >= RESPONSE_BYTES_MAX);
 // Deadlines are found late by one scan; that must stay small beside the shortest of them.
 const _: () = assert!(DEADLINE_SCAN_MS * 4 <= PREAMBLE_DEADLINE_MS);

@@ -42,9 +42,6 @@ pub struct BatchLimits {
     pub commands: usize,
     /// Bytes of entries.
     pub bytes: usize,
-    /// Bytes that all answers of one call of [`Applier::apply`] may take. One that does not fit
-    /// any more is replaced by `ResponseTooLarge`, although its write has taken place.
-    pub answer_bytes: usize,
 }
 
 impl Default for BatchLimits {
@@ -52,8 +49,24 @@ impl Default for BatchLimits {
         BatchLimits {
             commands: crate::limits::APPLY_COMMANDS_MAX,
             bytes: crate::limits::APPLY_BYTES_MAX,
-            answer_bytes: crate::limits::APPLY_ANSWER_BYTES_MAX,
         }
+    }
+}
+
+/// How many bytes of pairs the answers to commands may hold.
+///
+/// That is a member's own affair, and no part of what is replicated: an answer that does not fit is
+/// replaced by `ResponseTooLarge`, and its write takes place all the same.
+pub trait AnswerRoom<W> {
+    /// What is left for those of this waiter and whoever shares its room; what an answer holds is
+    /// taken off it.
+    fn room(&mut self, waiter: W) -> &mut usize;
+}
+
+/// One room for all.
+impl<W> AnswerRoom<W> for usize {
+    fn room(&mut self, _: W) -> &mut usize {
+        self
     }
 }
 
@@ -129,14 +142,14 @@ impl<S: Store, W: Copy> Applier<S, W> {
     pub fn apply(
         &mut self,
         entries: &[Entry<'_, W>],
+        room: &mut impl AnswerRoom<W>,
         outcomes: &mut Vec<(W, Outcome)>,
     ) -> Result<(), Failure> {
         let applied = self.meta.applied_index;
-        let mut room = self.limits.answer_bytes;
         let mut rest = &entries[entries.partition_point(|entry| entry.index <= applied)..];
         while !rest.is_empty() {
             let batch = &rest[..self.batch_len(rest)];
-            self.apply_batch(batch, &mut room, outcomes)?;
+            self.apply_batch(batch, room, outcomes)?;
             rest = &rest[batch.len()..];
         }
         Ok(())
@@ -158,7 +171,7 @@ impl<S: Store, W: Copy> Applier<S, W> {
     fn apply_batch(
         &mut self,
         entries: &[Entry<'_, W>],
-        room: &mut usize,
+        room: &mut impl AnswerRoom<W>,
         outcomes: &mut Vec<(W, Outcome)>,
     ) -> Result<(), Failure> {
         let before = self.meta.clone();
@@ -177,7 +190,7 @@ impl<S: Store, W: Copy> Applier<S, W> {
     fn try_batch(
         &mut self,
         entries: &[Entry<'_, W>],
-        room: &mut usize,
+        room: &mut impl AnswerRoom<W>,
         outcomes: &mut Vec<(W, Outcome)>,
     ) -> Result<(), Failure> {
         let meta = &mut self.meta;
@@ -188,7 +201,7 @@ impl<S: Store, W: Copy> Applier<S, W> {
                 if at % WARM_KEYS == 0 {
                     warm(&txn, &entry.commands[at..]);
                 }
-                let outcome = execute(&mut txn, meta, request, room)?;
+                let outcome = execute(&mut txn, meta, request, room.room(*waiter))?;
                 self.counts.note(request, &outcome);
                 if !matches!(outcome, Outcome::Failed { .. }) {
                     note_changes(request, entry.index, &mut self.lease_changes);

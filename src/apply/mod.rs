@@ -41,7 +41,7 @@ mod store;
 mod tests;
 
 pub use alarm::{alarms, is_raised};
-pub use applier::{Applier, BatchLimits, Command, Entry};
+pub use applier::{AnswerRoom, Applier, BatchLimits, Command, Entry};
 pub use counts::Counts;
 pub use lease::{LeaseChange, time_to_live};
 pub use parts::RangeParts;

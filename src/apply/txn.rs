@@ -139,6 +139,7 @@ fn run<T: TreeWrite>(
     answer: &mut Answer,
 ) -> Result<TxnResponse, Failure> {
     let (succeeded, ops) = walk.enter(txn);
+    answer.take_bytes(ops.len() * size_of::<Response>());
     let mut responses = Vec::with_capacity(ops.len());
     for op in ops {
         responses.push(match op {

@@ -6,7 +6,7 @@ use crate::api::{
     self, DeleteRangeRequest, DeleteRangeResponse, Error, KvSink, OwnedKeyValue, PutRequest,
     PutResponse, RangeResponse, Request, Response,
 };
-use crate::limits::RESPONSE_BYTES_MAX;
+use crate::limits::{self, RESPONSE_BYTES_MAX};
 use quoin_storage::mvcc::{self, Meta, WriteTxn};
 use quoin_storage::tree::{Interval, TreeWrite};
 
@@ -41,15 +41,18 @@ pub enum Outcome {
 /// is broken, or has no space left) the tree's transaction must be dropped, and `meta` put back
 /// to what it was before it.
 ///
-/// `room` is how many bytes the answers of a turn may still take; what this one takes is taken
-/// off it. See [`Answer`] for one that does not fit.
+/// `room` is how many bytes of pairs the answer may hold, together with others that share the
+/// room; what this one holds is taken off it. The last of it is kept for small answers. See
+/// [`Answer`] for one that does not fit.
 pub fn execute<T: TreeWrite>(
     tree: &mut T,
     meta: &mut Meta,
     request: &Request<'_>,
     room: &mut usize,
 ) -> Result<Outcome, Failure> {
-    let mut answer = Answer::new(*room);
+    let large = room.saturating_sub(limits::ANSWER_BYTES_KEPT);
+    let small = (*room).min(limits::ANSWER_BYTES_SMALL);
+    let mut answer = Answer::new(large.max(small));
     let done = match validate::replicated(request) {
         Ok(()) => match alarm::check(meta, request) {
             Ok(()) => dispatch(tree, meta, request, &mut answer),
@@ -251,23 +254,22 @@ impl Answer {
     }
 
     pub fn take_key(&mut self, key: &[u8]) -> Option<Vec<u8>> {
-        let bytes = key.len() + size_of::<Vec<u8>>();
-        self.over |= bytes > self.bytes_max - self.taken;
-        if self.over {
-            return None;
-        }
-        self.taken += bytes;
-        Some(key.to_vec())
+        let fits = self.take_bytes(key.len() + size_of::<Vec<u8>>());
+        fits.then(|| key.to_vec())
     }
 
     fn take(&mut self, kv: api::KeyValue<'_>) -> Option<OwnedKeyValue> {
-        let bytes = kv.key.len() + kv.value.len() + size_of::<OwnedKeyValue>();
+        let fits = self.take_bytes(kv.key.len() + kv.value.len() + size_of::<OwnedKeyValue>());
+        fits.then(|| kv.to_owned())
+    }
+
+    /// Whether so many bytes more could be kept, and everything before.
+    pub fn take_bytes(&mut self, bytes: usize) -> bool {
         self.over |= bytes > self.bytes_max - self.taken;
-        if self.over {
-            return None;
+        if !self.over {
+            self.taken += bytes;
         }
-        self.taken += bytes;
-        Some(kv.to_owned())
+        !self.over
     }
 
     /// Gathers the pairs of a range as long as they fit.

@@ -343,9 +343,10 @@ impl Front {
     pub fn step(&mut self, input: FrontInput, now_ns: u64) {
         match input {
             FrontInput::Replies(replies) => {
-                for reply in replies {
+                for reply in replies.list {
                     self.reply(reply, now_ns);
                 }
+                self.desk.answers_taken += replies.answer_bytes;
             }
             FrontInput::ReadReady { token, ok } => self.serve_held_reads(token, ok, now_ns),
             FrontInput::Leases(answers) => self.answer_about_leases(answers, now_ns),
@@ -377,6 +378,12 @@ impl Front {
         }
         self.settle(reply.waiter, |desk, connection, waiter, _| {
             let (id, request) = (waiter.connection, waiter.request);
+            if let Outcome::Done { response, .. } = &reply.outcome
+                && !desk.fits(connection, response)
+            {
+                let error = api::Error::ResponseTooLarge;
+                return desk.refuse(connection, id, request, error, now_ns);
+            }
             desk.write(connection, id, now_ns, |connection| match reply.outcome {
                 Outcome::Put { .. } => answer::put(connection, &header, request),
                 Outcome::Done { response, .. } => {
@@ -434,10 +441,9 @@ impl Front {
         let Some(waiter) = self.desk.waiters.take(waiter) else {
             return;
         };
-        self.desk.request_bytes -= waiter.bytes;
+        self.desk.uncharge(&waiter);
         if let Some(connection) = find(&mut self.connections, waiter.connection) {
-            self.desk
-                .answered(connection, waiter.connection, waiter.bytes);
+            self.desk.relieved(connection, &waiter);
             answer(&mut self.desk, connection, &waiter, &self.reader);
         }
     }
@@ -448,7 +454,7 @@ impl Front {
         let Some(waiter) = self.desk.waiters.take(waiter) else {
             return;
         };
-        self.desk.request_bytes -= waiter.bytes;
+        self.desk.uncharge(&waiter);
         if let Some(errand) = waiter.errand {
             let connection = find(&mut self.connections, waiter.connection);
             self.desk
@@ -518,6 +524,14 @@ impl Front {
         self.desk.take_lease_asks()
     }
 
+    /// Bytes of answers to writes that were taken from the order actor since the last call, for
+    /// [`OrderInput::AnswersTaken`](crate::node::messages::OrderInput::AnswersTaken); `None` if
+    /// they are few.
+    pub fn take_answers_taken(&mut self) -> Option<usize> {
+        let many = self.desk.answers_taken >= limits::ANSWER_BYTES_TOLD;
+        many.then(|| std::mem::take(&mut self.desk.answers_taken))
+    }
+
     /// Whether a turn would find something to do.
     pub fn has_work(&self) -> bool {
         self.desk.has_work()
@@ -568,7 +582,7 @@ impl Front {
                 return desk.errands.hear(errand, News::Failed(api::Error::Timeout));
             }
             if let Some(connection) = find(connections, waiter.connection) {
-                desk.answered(connection, waiter.connection, waiter.bytes);
+                desk.relieved(connection, &waiter);
                 let error = api::Error::Timeout;
                 desk.refuse(connection, waiter.connection, waiter.request, error, now_ns);
             }

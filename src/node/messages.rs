@@ -62,6 +62,13 @@ pub enum OrderInput {
         /// The oldest revision that they read; `None` if there are none.
         oldest: Option<i64>,
     },
+    /// A front has taken answers off its queue: what they held is free for others.
+    AnswersTaken {
+        /// Which front.
+        front: FrontId,
+        /// The sum of [`Replies::answer_bytes`] since the last such message.
+        bytes: usize,
+    },
     /// Stop taking proposals; finish what is in flight, checkpoint, then answer `Drained`.
     Drain,
 }
@@ -105,7 +112,7 @@ pub enum OrderOutput {
 #[derive(Debug)]
 pub enum FrontInput {
     /// Answers to its proposals.
-    Replies(Vec<Reply>),
+    Replies(Replies),
     /// Reads that waited for this token may be served from the published root, if `ok`.
     ReadReady {
         /// As given in [`OrderInput::ReadBarrier`].
@@ -130,6 +137,16 @@ pub enum FrontInput {
         /// There is a leader.
         has_leader: bool,
     },
+}
+
+/// The answers to commands of one front that a turn has brought.
+#[derive(Debug)]
+pub struct Replies {
+    /// One each.
+    pub list: Vec<Reply>,
+    /// Bytes of pairs that they hold. To be told to the order actor once they are taken, see
+    /// [`OrderInput::AnswersTaken`].
+    pub answer_bytes: usize,
 }
 
 /// The answer to one command.

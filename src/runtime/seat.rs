@@ -328,6 +328,9 @@ impl Seat {
         };
         let mut front = front.borrow_mut();
         front.resume(now_ns);
+        if let (Some(bytes), Some(front)) = (front.take_answers_taken(), self.front_id) {
+            self.to_order(OrderInput::AnswersTaken { front, bytes }, now_ns);
+        }
         while let Some(batch) = front.take_batch() {
             self.to_order(OrderInput::Propose(batch), now_ns);
         }

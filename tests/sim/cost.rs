@@ -113,7 +113,7 @@ fn whole(built: &[Built], commands: u64) -> f64 {
                         });
                     }
                     OrderOutput::Front(_, FrontInput::Replies(replies)) => {
-                        answered += replies.len() as u64;
+                        answered += replies.list.len() as u64;
                     }
                     _ => {}
                 }

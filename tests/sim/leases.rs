@@ -127,6 +127,7 @@ impl Bench {
                     }
                     OrderOutput::Front(_, FrontInput::Replies(replies)) => {
                         let failed = replies
+                            .list
                             .iter()
                             .filter(|reply| matches!(reply.outcome, Outcome::Failed { .. }));
                         self.failed += failed.count();

@@ -84,7 +84,7 @@ fn replies(out: Vec<OrderOutput>) -> Vec<Reply> {
     let mut all = Vec::new();
     for output in out {
         if let OrderOutput::Front(_, FrontInput::Replies(replies)) = output {
-            all.extend(replies);
+            all.extend(replies.list);
         }
     }
     all

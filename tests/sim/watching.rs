@@ -458,6 +458,9 @@ impl World {
         let node = self.node.as_mut().expect("the node runs");
         for (front, id) in self.fronts.iter_mut().zip((0..).map(FrontId)) {
             front.resume(now_ns);
+            if let Some(bytes) = front.take_answers_taken() {
+                node.send(OrderInput::AnswersTaken { front: id, bytes });
+            }
             while let Some(batch) = front.take_batch() {
                 node.send(OrderInput::Propose(batch));
             }

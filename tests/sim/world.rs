@@ -319,9 +319,13 @@ impl World {
     fn front(&mut self, front: usize, input: FrontInput) {
         match input {
             FrontInput::Replies(replies) => {
-                replies
-                    .into_iter()
-                    .for_each(|reply| self.reply(front, reply));
+                let list = replies.list.into_iter();
+                list.for_each(|reply| self.reply(front, reply));
+                let taken = OrderInput::AnswersTaken {
+                    front: FrontId(front as u16),
+                    bytes: replies.answer_bytes,
+                };
+                self.node().send(taken);
             }
             FrontInput::LocalReads(on) => {
                 if on && front == 0 {

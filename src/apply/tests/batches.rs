@@ -39,7 +39,6 @@ pub fn open(store: MapStore, commands: usize) -> Applier<MapStore, u64> {
         BatchLimits {
             commands,
             bytes: 450,
-            ..Default::default()
         },
     )
     .unwrap()
@@ -59,7 +58,11 @@ fn run_one_by_one(entries: &[Entry<'static, u64>]) -> (Applier<MapStore, u64>, O
     let mut outcomes = Vec::new();
     for entry in entries {
         applier
-            .apply(std::slice::from_ref(entry), &mut outcomes)
+            .apply(
+                std::slice::from_ref(entry),
+                &mut { usize::MAX },
+                &mut outcomes,
+            )
             .unwrap();
     }
     let outcomes = finish(&mut applier, outcomes);
@@ -82,7 +85,7 @@ proptest! {
         let mut rest = &entries[..];
         for turn in turns.iter().cycle() {
             let (now, later) = rest.split_at((*turn).min(rest.len()));
-            applier.apply(now, &mut outcomes).unwrap();
+            applier.apply(now, &mut { usize::MAX }, &mut outcomes).unwrap();
             rest = later;
             if rest.is_empty() {
                 break;
@@ -110,13 +113,13 @@ proptest! {
         let applied = applied.clamp(durable, entries.len());
         // What a checkpoint has saved, and what was published after it and is lost.
         let mut applier = open(MapStore::default(), 4);
-        applier.apply(&entries[..durable], &mut Vec::new()).unwrap();
+        applier.apply(&entries[..durable], &mut { usize::MAX }, &mut Vec::new()).unwrap();
         let saved = applier.store().clone();
-        applier.apply(&entries[durable..applied], &mut Vec::new()).unwrap();
+        applier.apply(&entries[durable..applied], &mut { usize::MAX }, &mut Vec::new()).unwrap();
         // The log may begin before what the checkpoint covers.
         let mut applier = open(saved, 3);
         let mut outcomes = Vec::new();
-        applier.apply(&entries[durable.saturating_sub(back)..], &mut outcomes).unwrap();
+        applier.apply(&entries[durable.saturating_sub(back)..], &mut { usize::MAX }, &mut outcomes).unwrap();
         let outcomes = finish(&mut applier, outcomes);
         let before: usize = entries[..durable].iter().map(|entry| entry.commands.len()).sum();
         prop_assert_eq!(&outcomes, &expected[before..]);
@@ -145,7 +148,9 @@ fn a_batch_is_one_transaction_of_the_tree() {
     )
     .unwrap();
     let mut outcomes = Vec::new();
-    applier.apply(&entries, &mut outcomes).unwrap();
+    applier
+        .apply(&entries, &mut { usize::MAX }, &mut outcomes)
+        .unwrap();
     assert_eq!(applier.store().commits, 3, "four, four and two commands");
     let revisions: Vec<_> = outcomes
         .iter()
@@ -178,7 +183,10 @@ fn a_physical_compaction_is_answered_when_the_purge_is_done() {
         commands,
     };
     let mut outcomes = Vec::new();
-    server.applier.apply(&[entry], &mut outcomes).unwrap();
+    server
+        .applier
+        .apply(&[entry], &mut { usize::MAX }, &mut outcomes)
+        .unwrap();
     assert_eq!(outcomes, []);
     assert_eq!(
         server.range(RangeRequest {
@@ -219,19 +227,13 @@ fn a_gap_in_the_log_stops_everything() {
         commands: vec![],
     };
     let mut applier = open(MapStore::default(), 9);
-    let _ = applier.apply(&[entry(1), entry(3)], &mut Vec::new());
+    let _ = applier.apply(&[entry(1), entry(3)], &mut { usize::MAX }, &mut Vec::new());
 }
 
 #[test]
 fn an_answer_without_room_is_left_out_but_its_write_takes_place() {
     let mut server = Server::new();
     server.put("a", &"x".repeat(1000));
-    let limits = BatchLimits {
-        answer_bytes: 2500,
-        ..Default::default()
-    };
-    let store = server.applier.store().clone();
-    server.applier = Applier::open(store, limits).unwrap();
     let put = Request::Put(PutRequest {
         key: b"a",
         ignore_value: true,
@@ -252,7 +254,8 @@ fn an_answer_without_room_is_left_out_but_its_write_takes_place() {
             commands: vec![command; 3],
         };
         let mut outcomes = Vec::new();
-        server.applier.apply(&[entry], &mut outcomes).unwrap();
+        let applied = server.applier.apply(&[entry], &mut 2500, &mut outcomes);
+        applied.unwrap();
         outcomes
             .iter()
             .map(|(_, outcome)| match outcome {

@@ -318,7 +318,12 @@ fn changes_are_told_in_order_and_a_failed_batch_tells_nothing() {
         conf_state: None,
         commands: vec![Command { waiter: 0, request }],
     };
-    assert!(server.applier.apply(&[entry], &mut Vec::new()).is_err());
+    assert!(
+        server
+            .applier
+            .apply(&[entry], &mut { usize::MAX }, &mut Vec::new())
+            .is_err()
+    );
     let mut changes = Vec::new();
     server.applier.take_lease_changes(&mut changes);
     assert_eq!(changes, []);

@@ -184,7 +184,9 @@ impl Server {
             commands,
         };
         let mut outcomes = Vec::new();
-        self.applier.apply(&[entry], &mut outcomes).unwrap();
+        self.applier
+            .apply(&[entry], &mut { usize::MAX }, &mut outcomes)
+            .unwrap();
         let [(waiter, outcome)] = outcomes.try_into().unwrap();
         assert_eq!(waiter, index);
         match outcome {

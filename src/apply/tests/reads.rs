@@ -218,7 +218,10 @@ fn a_long_sorted_range_with_a_limit_keeps_only_what_it_needs() {
         commands,
     };
     let mut server = Server::new();
-    server.applier.apply(&[entry], &mut Vec::new()).unwrap();
+    server
+        .applier
+        .apply(&[entry], &mut { usize::MAX }, &mut Vec::new())
+        .unwrap();
     let request = RangeRequest {
         limit: 3,
         sort_target: SortTarget::Mod,

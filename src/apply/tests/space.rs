@@ -17,18 +17,18 @@ proptest! {
         let entries = entries(&history, &sizes);
         let mut model = open(MapStore::default(), 4);
         let mut expected = Vec::new();
-        model.apply(&entries, &mut expected).unwrap();
+        model.apply(&entries, &mut { usize::MAX }, &mut expected).unwrap();
         let expected = finish(&mut model, expected);
 
         let mut applier = open(MapStore { left: Some(left), ..Default::default() }, 4);
         let mut outcomes = Vec::new();
-        if let Err(failure) = applier.apply(&entries, &mut outcomes) {
+        if let Err(failure) = applier.apply(&entries, &mut { usize::MAX }, &mut outcomes) {
             prop_assert_eq!(failure.to_api(), Error::NoSpace);
             let published = Meta::decode(applier.store().user()).unwrap();
             prop_assert_eq!(applier.meta(), &published);
             let applied = usize::try_from(published.applied_index).unwrap();
             applier.store_mut().left = None;
-            applier.apply(&entries[applied..], &mut outcomes).unwrap();
+            applier.apply(&entries[applied..], &mut { usize::MAX }, &mut outcomes).unwrap();
         }
         let outcomes = finish(&mut applier, outcomes);
         prop_assert_eq!(outcomes, expected);

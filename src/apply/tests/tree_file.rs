@@ -68,7 +68,7 @@ proptest! {
         let entries = entries(&history, &sizes);
         let mut model = open(MapStore::default(), 5);
         let mut expected = Vec::new();
-        model.apply(&entries, &mut expected).unwrap();
+        model.apply(&entries, &mut { usize::MAX }, &mut expected).unwrap();
         let expected = finish(&mut model, expected);
 
         let mut disk = SimDisk::new(seed);
@@ -81,7 +81,7 @@ proptest! {
         for (turn, event) in events {
             let mut fresh = Vec::new();
             let end = entries.len().min(at + turn);
-            applier.apply(&entries[at..end], &mut fresh).unwrap();
+            applier.apply(&entries[at..end], &mut { usize::MAX }, &mut fresh).unwrap();
             at = end;
             match event {
                 0 => checkpoint(&mut applier),

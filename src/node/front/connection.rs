@@ -102,6 +102,8 @@ pub(super) struct Connection {
     /// Requests without an answer, and their bytes.
     pub in_flight: usize,
     pub in_flight_bytes: usize,
+    /// Room that is set aside for the answers to some of them.
+    pub reserved: usize,
     /// It stands in the list of those that the runtime should look at.
     pub touched: bool,
     /// Answers that are not finished.
@@ -132,6 +134,7 @@ impl Connection {
             output_since_ns: now_ns,
             in_flight: 0,
             in_flight_bytes: 0,
+            reserved: 0,
             touched: false,
             long: Vec::new(),
             streams: BTreeMap::new(),

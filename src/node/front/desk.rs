@@ -19,6 +19,8 @@ mod ranges;
 
 mod requests;
 
+mod room;
+
 use super::answer;
 use super::connection::{Connection, ConnectionId, Phase};
 use super::watching::WatchDesk;
@@ -48,6 +50,8 @@ pub(super) struct Waiter {
     pub request: u64,
     /// Charged to the budgets until answered.
     pub bytes: usize,
+    /// Room that is set aside for the answer.
+    pub answer_bytes: usize,
     /// The errand that asks, on its way to the client's answer.
     pub errand: Option<ErrandId>,
 }
@@ -90,6 +94,10 @@ pub(super) struct Desk {
     pub request_bytes: usize,
     /// Bytes of answers not taken, bytes already sent but not yet dropped included.
     pub output_bytes: usize,
+    /// Room that is set aside for the answers to writes under way.
+    reserved: usize,
+    /// Bytes of answers to writes that were taken from the order actor, which does not know it.
+    pub answers_taken: usize,
     /// Bytes of unfinished frames.
     pub input_bytes: usize,
     /// Calls that have begun to come in and are not over.
@@ -143,6 +151,8 @@ impl Desk {
             next_damage_ns: 0,
             request_bytes: 0,
             output_bytes: 0,
+            reserved: 0,
+            answers_taken: 0,
             input_bytes: 0,
             calls: 0,
             watching: WatchDesk::new(&config),
@@ -198,6 +208,17 @@ impl Desk {
         failure.to_api()
     }
 
+    /// As [`Desk::own_up`], of a read that had so much room for its answer: too long for what is free
+    /// now is not too long for ever.
+    fn own_up_within(&mut self, failure: &Failure, room: usize, now_ns: u64) -> api::Error {
+        match failure {
+            Failure::Refused(api::Error::ResponseTooLarge) if room < limits::RESPONSE_BYTES_MAX => {
+                api::Error::TooManyRequests
+            }
+            failure => self.own_up(failure, now_ns),
+        }
+    }
+
     /// Has the runtime look at the connection.
     pub fn touch(&mut self, connection: &mut Connection, id: ConnectionId) {
         if !connection.touched {
@@ -241,11 +262,6 @@ impl Desk {
         self.output_bytes += connection.output.len() - before;
         self.touch(connection, id);
         result
-    }
-
-    /// How many bytes the answers of this front may still take.
-    fn room(&self) -> usize {
-        limits::OUTPUT_BYTES_PER_FRONT.saturating_sub(self.output_bytes + self.long.drafted())
     }
 
     /// Appends bytes to what a client will get.
@@ -313,7 +329,7 @@ impl Desk {
     }
 
     /// A request of that size has its answer, or will never have one.
-    pub fn answered(&mut self, connection: &mut Connection, id: ConnectionId, bytes: usize) {
+    fn answered(&mut self, connection: &mut Connection, id: ConnectionId, bytes: usize) {
         let was_full = connection.is_full();
         connection.in_flight -= 1;
         connection.in_flight_bytes -= bytes;
@@ -321,6 +337,12 @@ impl Desk {
         if connection.in_flight == 0 && connection.phase == Phase::Closing {
             self.touch(connection, id);
         }
+    }
+
+    /// A request whose waiter has been uncharged has its answer, or will never have one.
+    pub fn relieved(&mut self, connection: &mut Connection, waiter: &Waiter) {
+        connection.reserved -= waiter.answer_bytes;
+        self.answered(connection, waiter.connection, waiter.bytes);
     }
 
     fn may_resume(&mut self, connection: &mut Connection, id: ConnectionId, was_full: bool) {
@@ -489,6 +511,9 @@ impl Desk {
         let mut turn = Turn::new(reader, now_ns);
         let (mut used, mut warmed) = (0, 0);
         while connection.phase == Phase::Serving && used < bytes.len() {
+            if self.ends_overdrawn(connection, id) {
+                break;
+            }
             if connection.is_full() || turn.cost >= limits::TURN_COST {
                 connection.held = true;
                 // One that is full goes on when an answer leaves.
@@ -578,7 +603,7 @@ impl Desk {
         let mut due = Vec::new();
         self.waiters.expire(now_ns, |_, waiter| due.push(waiter));
         for waiter in due {
-            self.request_bytes -= waiter.bytes;
+            self.uncharge(&waiter);
             expired(self, waiter);
         }
     }

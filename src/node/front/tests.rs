@@ -3,6 +3,7 @@
 mod calls;
 mod long;
 mod parts;
+mod room;
 mod watching;
 
 use super::{ConnectionId, Front, FrontConfig, Notice, Verdict};
@@ -13,7 +14,7 @@ use crate::api::{
 use crate::apply::validate::Limits;
 use crate::client::raw::{Connection, Options};
 use crate::limits;
-use crate::node::messages::{FrontId, FrontInput, Outcome, ProposalBatch, Reply};
+use crate::node::messages::{FrontId, FrontInput, Outcome, ProposalBatch, Replies, Reply};
 use crate::propose::command::{Batch, CommandKind};
 use crate::propose::waiters::WaiterId;
 use crate::watch::Bounds;
@@ -118,6 +119,12 @@ impl Bench {
                 outcome: Outcome::Put { revision: 2 },
             })
             .collect();
+        self.reply(replies, 0);
+    }
+
+    /// Has the order actor say something.
+    fn reply(&mut self, list: Vec<Reply>, answer_bytes: usize) {
+        let replies = Replies { list, answer_bytes };
         self.front.step(FrontInput::Replies(replies), self.now_ns);
     }
 }

@@ -1,5 +1,6 @@
 //! Committed entries on their way into the store, and the outcomes on their way back.
 
+use super::answers::AnswerRooms;
 use super::{Durable, Fatal, OrderConfig};
 use crate::apply::{self, Applier, Failure};
 use crate::consensus::confchange::encode_conf_state;
@@ -21,6 +22,19 @@ pub struct Asker {
     waiter: WaiterId,
 }
 
+impl Asker {
+    /// The number of the front that waits, or of none.
+    pub(super) fn front(self) -> u16 {
+        self.front
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(front: u16) -> Asker {
+        let waiter = WaiterId(0);
+        Asker { front, waiter }
+    }
+}
+
 /// What was applied in a turn.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Applied {
@@ -34,14 +48,17 @@ pub(super) struct Applying {
     member: u64,
     boot: u64,
     outcomes: Vec<(Asker, Outcome)>,
+    /// What the answers among them, and those under way to the fronts, may hold.
+    pub rooms: AnswerRooms,
 }
 
 impl Applying {
-    pub fn new(member: u64, boot: u64) -> Applying {
+    pub fn new(member: u64, boot: u64, fronts: u16) -> Applying {
         Applying {
             member,
             boot,
             outcomes: Vec::new(),
+            rooms: AnswerRooms::new(fronts),
         }
     }
 
@@ -86,8 +103,9 @@ impl Applying {
             applied.bytes += next.bytes as u64;
             entries.push(next);
         }
+        self.rooms.begin_turn();
         applier
-            .apply(&entries, &mut self.outcomes)
+            .apply(&entries, &mut self.rooms, &mut self.outcomes)
             .map_err(Fatal::Store)?;
         Ok(applied)
     }

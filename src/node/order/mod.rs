@@ -9,6 +9,7 @@
 //! entries that are durable are applied: both follow from the order of the calls below.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod applying;
 mod auto_compact;
 mod checkpoints;
@@ -36,7 +37,7 @@ use self::own::OwnCommands;
 use self::space::SpaceAlarm;
 use self::watching::Watchers;
 use super::messages::{
-    FrontId, FrontInput, OrderInput, OrderOutput, Outcome, ProposalBatch, Reply,
+    FrontId, FrontInput, OrderInput, OrderOutput, Outcome, ProposalBatch, Replies, Reply,
 };
 use crate::api::{AlarmKind, CompactRequest, Error, Request};
 use crate::apply::{Applier, Failure, StoreTxn, is_raised, validate};
@@ -168,7 +169,7 @@ impl<S: Durable> Order<S> {
         Ok(Order {
             core,
             handled,
-            applying: Applying::new(member, config.boot),
+            applying: Applying::new(member, config.boot, config.fronts),
             leases: Leases::new(&config),
             auto_compactor: AutoCompactor::new(config.auto_compaction, now_ns),
             own: OwnCommands::new(&config),
@@ -233,6 +234,7 @@ impl<S: Durable> Order<S> {
                 self.watchers.hold_purge(front, on, now_ns, out);
             }
             OrderInput::Reading { front, oldest } => self.watchers.reads(front, oldest),
+            OrderInput::AnswersTaken { front, bytes } => self.applying.rooms.taken(front, bytes),
             OrderInput::Tick => {}
             OrderInput::Drain => {
                 self.draining.get_or_insert(now_ns);
@@ -504,7 +506,10 @@ impl<S: Durable> Order<S> {
     fn send_replies(&mut self, out: &mut Vec<OrderOutput>) {
         for (front, replies) in self.replies.iter_mut().enumerate() {
             if !replies.is_empty() {
-                let replies = std::mem::take(replies);
+                let replies = Replies {
+                    list: std::mem::take(replies),
+                    answer_bytes: self.applying.rooms.sent(front),
+                };
                 out.push(OrderOutput::Front(
                     FrontId(front as u16),
                     FrontInput::Replies(replies),

@@ -168,6 +168,9 @@ impl Desk {
                         self.watch_for(connection.as_deref_mut(), id, key, revision, turn);
                     news = watched.err().map(News::Failed);
                 }
+                Act::Tell(_, leader) if !self.has_room(connection.as_deref(), &leader) => {
+                    news = Some(News::Failed(api::Error::TooManyRequests));
+                }
                 Act::Tell(revision, leader) => {
                     let header = self.header_at(revision);
                     if let Some(connection) = connection.as_deref_mut() {
@@ -181,6 +184,9 @@ impl Desk {
                     let watched =
                         self.watch_for(connection.as_deref_mut(), id, key, revision, turn);
                     news = watched.err().map(News::Failed);
+                }
+                Act::Answer(_, Some(leader)) if !self.has_room(connection.as_deref(), &leader) => {
+                    news = Some(News::Failed(api::Error::TooManyRequests));
                 }
                 Act::Answer(revision, leader) => {
                     self.answer_errand(connection.as_deref_mut(), id, revision, leader, now_ns);
@@ -202,6 +208,12 @@ impl Desk {
                 Act::Over => self.end_errand(connection.as_deref_mut(), id),
             }
         }
+    }
+
+    /// Whether there is room to tell of a leader, if anybody is there to be told.
+    fn has_room(&self, connection: Option<&Connection>, leader: &api::OwnedKeyValue) -> bool {
+        let bytes = leader.key.len() + leader.value.len();
+        connection.is_none_or(|connection| bytes <= self.room(connection))
     }
 
     fn answer_errand(
@@ -342,6 +354,7 @@ impl Desk {
             connection: errand.connection,
             request: errand.call,
             bytes,
+            answer_bytes: 0,
             errand: Some(id),
         };
         if self.request_bytes + bytes > limits::REQUEST_BYTES_PER_FRONT {

@@ -95,7 +95,7 @@ impl Desk {
             unreachable!("the body was read when it came");
         };
         let mut turn = Turn::new(reader, now_ns);
-        let room = self.room();
+        let room = self.room(connection);
         let read = turn.view().map_err(apply::Failure::from).and_then(|view| {
             let revision = view.horizon().revision;
             let response = if ttl < 0 {
@@ -115,7 +115,7 @@ impl Desk {
                 self.answer(connection, waiter, revision, &response, now_ns);
                 Ok(())
             }
-            Err(failure) => Err(self.own_up(&failure, now_ns)),
+            Err(failure) => Err(self.own_up_within(&failure, room, now_ns)),
         };
         self.served(
             connection,
@@ -134,7 +134,7 @@ impl Desk {
         revision: i64,
         now_ns: u64,
     ) {
-        if size_of_val(ids) > self.room().min(limits::RESPONSE_BYTES_MAX) {
+        if size_of_val(ids) > self.room(connection).min(limits::RESPONSE_BYTES_MAX) {
             let error = api::Error::TooManyRequests;
             self.refuse(connection, waiter.connection, waiter.request, error, now_ns);
             return;

@@ -190,7 +190,7 @@ impl Desk {
             return 0;
         };
         let mut turn = Turn::new(reader, now_ns);
-        let room = self.room();
+        let room = self.room_beside(connection.owed() + long.work.drafted());
         self.ready_output(connection, now_ns);
         let before = connection.output.len();
         self.long.drafted -= long.work.drafted();

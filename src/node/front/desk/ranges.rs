@@ -51,7 +51,7 @@ impl Desk {
     ) {
         self.ready_output(connection, turn.now_ns);
         let before = connection.output.len();
-        let room = self.room();
+        let room = self.room(connection);
         let header = self.header;
         let mut looked_at = 0;
         let served = match turn.view() {
@@ -80,13 +80,7 @@ impl Desk {
                 answer::close_piece(connection, request);
                 self.take_up(connection, request, (work, bytes))
             }
-            // Too long for what is free now is not too long for ever.
-            Err(Failure::Refused(api::Error::ResponseTooLarge))
-                if room < limits::RESPONSE_BYTES_MAX =>
-            {
-                Err(api::Error::TooManyRequests)
-            }
-            Err(failure) => Err(self.own_up(&failure, turn.now_ns)),
+            Err(failure) => Err(self.own_up_within(&failure, room, turn.now_ns)),
         };
         // What a slice looks at costs what [`Desk::work`] says that it does.
         let looked_at = looked_at * (limits::TURN_COST / 4) / limits::SLICE_ENTRIES;
@@ -106,7 +100,7 @@ impl Desk {
         range: &api::RangeRequest<'_>,
         looked_at: &mut usize,
     ) -> Result<Served, Failure> {
-        let bytes_max = self.room().min(limits::RESPONSE_BYTES_MAX);
+        let bytes_max = self.room(connection).min(limits::RESPONSE_BYTES_MAX);
         let Some(parts) = RangeParts::new(view, range, sized::pair_bytes)? else {
             if streamed {
                 return stream_at_once(view, header, range, &mut connection.output);

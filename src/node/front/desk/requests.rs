@@ -5,7 +5,7 @@ use super::super::answer;
 use super::super::connection::{Connection, ConnectionId};
 use super::{Desk, HeldRead, Turn, Waiter};
 use crate::api::{self, Request};
-use crate::apply::{self, validate};
+use crate::apply::{self, Failure, validate};
 use crate::etcd::{self, Method};
 use crate::limits;
 use crate::node::messages::ProposalBatch;
@@ -20,6 +20,8 @@ pub(super) struct Ask<'a> {
     number: u64,
     /// What it counts against the budgets.
     bytes: usize,
+    /// Room that is set aside for its answer.
+    answer_bytes: usize,
     /// Its body as the log carries it, if it came so.
     body: Option<&'a [u8]>,
     /// A range whose answer is a stream.
@@ -73,6 +75,7 @@ impl Desk {
         let ask = Ask {
             number: frame.id,
             bytes: frame.body.len(),
+            answer_bytes: 0,
             body: Some(wire::command_body(frame)),
             streamed: false,
         };
@@ -93,6 +96,9 @@ impl Desk {
     ) -> usize {
         let mut turn = Turn::new(reader, now_ns);
         turn.cost = 1 + message.len() / 4096;
+        if self.ends_overdrawn(connection, id) {
+            return turn.cost;
+        }
         if self.stopping {
             self.refuse(connection, id, stream, api::Error::Stopped, now_ns);
             return turn.cost;
@@ -148,6 +154,7 @@ impl Desk {
         let ask = Ask {
             number: stream,
             bytes: message.len(),
+            answer_bytes: 0,
             body: None,
             streamed: method == Method::RangeStream,
         };
@@ -201,7 +208,7 @@ impl Desk {
                 let settled = Request::LeaseGrant(self.settle_grant(grant));
                 let ask = Ask { body: None, ..*ask };
                 self.check_quota(&settled, ask.bytes, turn)
-                    .and_then(|()| self.propose(connection, id, &ask, &settled, now_ns))
+                    .and_then(|()| self.propose(connection, id, &ask, &settled, turn))
             }
             (
                 Ok(()),
@@ -209,7 +216,7 @@ impl Desk {
             ) => self.ask_about_leases(connection, id, ask, request, now_ns),
             (Ok(()), _) => self
                 .check_quota(request, ask.bytes, turn)
-                .and_then(|()| self.propose(connection, id, ask, request, now_ns)),
+                .and_then(|()| self.propose(connection, id, ask, request, turn)),
         };
         if let Err(error) = refused {
             self.refuse(connection, id, ask.number, error, now_ns);
@@ -251,7 +258,7 @@ impl Desk {
         txn: &api::TxnRequest<'_>,
         turn: &mut Turn<'_>,
     ) {
-        let room = self.room();
+        let room = self.room(connection);
         let read = turn.view().map_err(apply::Failure::from).and_then(|view| {
             let response = apply::read_txn(&view, txn, room)?;
             Ok((view.horizon().revision, response))
@@ -267,7 +274,7 @@ impl Desk {
                 });
                 Ok(())
             }
-            Err(failure) => Err(self.own_up(&failure, turn.now_ns)),
+            Err(failure) => Err(self.own_up_within(&failure, room, turn.now_ns)),
         };
         self.served(connection, id, request, served, turn.now_ns);
     }
@@ -304,6 +311,7 @@ impl Desk {
             connection: id,
             request: ask.number,
             bytes,
+            answer_bytes: ask.answer_bytes,
             errand: None,
         };
         let waiter = self
@@ -311,6 +319,8 @@ impl Desk {
             .insert(deadline, waiter)
             .map_err(|_| api::Error::TooManyRequests)?;
         self.request_bytes += bytes;
+        self.reserved += ask.answer_bytes;
+        connection.reserved += ask.answer_bytes;
         connection.in_flight += 1;
         connection.in_flight_bytes += bytes;
         Ok(waiter)
@@ -333,8 +343,13 @@ impl Desk {
         id: ConnectionId,
         ask: &Ask<'_>,
         request: &Request<'_>,
-        now_ns: u64,
+        turn: &mut Turn<'_>,
     ) -> Result<(), api::Error> {
+        let answer_bytes = self.reserve(connection, request, turn)?;
+        let ask = &Ask {
+            answer_bytes,
+            ..*ask
+        };
         let kind = CommandKind::from_wire(wire::request_kind(request));
         let kind = kind.ok_or(api::Error::Unimplemented)?;
         let mut encoded = std::mem::take(&mut self.body);
@@ -347,7 +362,7 @@ impl Desk {
                 &encoded[..]
             }
         };
-        let waiter = self.wait(connection, id, ask, now_ns);
+        let waiter = self.wait(connection, id, ask, turn.now_ns);
         let proposed = waiter.map(|waiter| self.push(waiter, kind, body));
         if encoded.capacity() <= limits::POOLED_BUFFER_BYTES {
             self.body = encoded;
