@@ -364,6 +364,11 @@ impl Core {
         }
     }
 
+    /// How many appends are not known to be durable, or a little more.
+    pub fn appends_under_way(&self) -> usize {
+        self.pending.len()
+    }
+
     /// The state machine has applied everything up to `index`.
     pub fn applied(&mut self, index: u64) {
         self.node.advance_apply_to(index);

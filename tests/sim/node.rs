@@ -183,6 +183,12 @@ impl Node {
         Ok(rest)
     }
 
+    /// Appends that wait for the log thread.
+    pub fn appends_waiting(&self) -> usize {
+        let append = |work: &&LogWork| matches!(work, LogWork::Append(_));
+        self.log_queue.iter().filter(append).count()
+    }
+
     /// Lets the log thread take up to `most` pieces of work, with one durable write for all
     /// appends among them.
     pub fn log_step(&mut self, most: usize) -> Result<bool, Stopped> {

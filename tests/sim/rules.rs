@@ -3,6 +3,7 @@
 use super::journal::value;
 use super::node::{Node, Settings, Stopped};
 use quoin::api::{Error, PutRequest, Request};
+use quoin::limits::LOG_QUEUE_REQUESTS;
 use quoin::node::messages::{
     FrontId, FrontInput, OrderInput, OrderOutput, Outcome, ProposalBatch, Reply,
 };
@@ -198,6 +199,25 @@ fn while_an_append_is_held_back_writes_are_refused() {
     node.send(OrderInput::LogFull(false));
     node.send(puts(1, 2, 4..5));
     assert_eq!(refusals(&replies(settle(&mut node, 0)), Error::NoSpace), 0);
+}
+
+#[test]
+fn a_log_that_is_behind_is_given_no_more_appends_and_the_writes_gather() {
+    let disk = SimDisk::new(1);
+    let mut settings = settings(1);
+    settings.in_flight_bytes = 4 << 20;
+    let mut node = start(&disk, &settings);
+    settle(&mut node, 0);
+    let count = LOG_QUEUE_REQUESTS as u64 + 300;
+    for at in 1..=count {
+        node.send(puts(1, at, at..at + 1));
+        node.turn(0).expect("nothing fails");
+    }
+    assert!(node.appends_waiting() <= LOG_QUEUE_REQUESTS);
+    let answers = replies(settle(&mut node, 0));
+    assert_eq!(answers.len() as u64, count);
+    let served = |reply: &Reply| matches!(reply.outcome, Outcome::Put { .. });
+    assert!(answers.iter().all(served));
 }
 
 #[test]

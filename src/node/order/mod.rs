@@ -43,6 +43,7 @@ use crate::api::{AlarmKind, CompactRequest, Error, Request};
 use crate::apply::{Applier, Failure, StoreTxn, is_raised, validate};
 use crate::consensus::confchange::{decode_conf_state, voters};
 use crate::consensus::{Core, Handled, LogEntry, ProposeError, Role, Start, StartError};
+use crate::limits;
 use crate::propose::command::{Batch, BatchId};
 use crate::propose::reads::ReadBarriers;
 use crate::propose::waiters::WaiterId;
@@ -333,7 +334,7 @@ impl<S: Durable> Order<S> {
 
     fn propose(&mut self) {
         let gathered = self.flights.gathered();
-        if gathered.is_empty() {
+        if gathered.is_empty() || self.log_is_behind() {
             return;
         }
         let batches = gathered.iter().map(|flight| flight.bytes.clone());
@@ -422,7 +423,7 @@ impl<S: Durable> Order<S> {
         self.leases
             .follow(leads, &mut self.applier, now_ns)
             .map_err(Fatal::Store)?;
-        if self.log_full || self.draining.is_some() {
+        if self.log_full || self.draining.is_some() || self.log_is_behind() {
             return Ok(());
         }
         let (applier, own) = (&mut self.applier, &mut self.own);
@@ -454,6 +455,12 @@ impl<S: Durable> Order<S> {
         self.core.is_sole_voter()
             && self.core.role() == Role::Leader
             && self.applier.meta().applied_term == self.core.term()
+    }
+
+    /// The log has as many appends to make durable as it may: what comes now gathers for the next,
+    /// which is made when it reports some of them.
+    fn log_is_behind(&self) -> bool {
+        self.core.appends_under_way() >= limits::LOG_QUEUE_REQUESTS
     }
 
     /// When compaction may go on.
@@ -622,7 +629,7 @@ impl<S: Durable> Order<S> {
         if store.changed() && !store.checkpointing() {
             at_ns = at_ns.min(self.checkpoints.due_at());
         }
-        if self.draining.is_none() && !self.log_full {
+        if self.draining.is_none() && !self.log_full && !self.log_is_behind() {
             let clocks = self.leases.next_ns().min(self.auto_compactor.next_ns());
             at_ns = at_ns.min(clocks);
         }
