@@ -37,6 +37,7 @@ use crate::propose::waiters::{WaiterId, Waiters};
 use crate::wire::{self, Decoded, FrameDecoder, Kind, RangeScratch};
 use quoin_storage::mvcc::{self, Horizon, View};
 use quoin_storage::tree::{Reader, Snapshot, WARM_KEYS};
+use std::collections::VecDeque;
 
 pub(super) use errand::News;
 pub(super) use errands::ErrandId;
@@ -66,6 +67,13 @@ pub(super) struct HeldRead {
     streamed: bool,
 }
 
+impl HeldRead {
+    /// Bytes of memory that it takes.
+    fn memory(&self) -> usize {
+        self.body.len() + size_of::<HeldRead>()
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -80,13 +88,17 @@ pub(super) struct Desk {
     pub file_bytes: u64,
     pub waiters: Waiters<Waiter>,
     batch: BatchBuilder,
-    full_batches: Vec<ProposalBatch>,
+    full_batches: VecDeque<ProposalBatch>,
+    /// Bytes of those.
+    full_bytes: usize,
     gathering: Vec<HeldRead>,
     barriers: Vec<(u64, Vec<HeldRead>)>,
+    /// Memory of the reads that gather or wait for a barrier.
+    held_bytes: usize,
     next_token: u64,
     lease_asks: leases::Gathered,
     pub touched: Vec<ConnectionId>,
-    resumable: Vec<ConnectionId>,
+    pub resumable: Vec<ConnectionId>,
     pub notices: Vec<Notice>,
     /// When damage may be told again.
     next_damage_ns: u64,
@@ -140,9 +152,11 @@ impl Desk {
                 limits::BATCH_BYTES_MAX,
                 limits::BATCH_COMMANDS_MAX as u32,
             ),
-            full_batches: Vec::new(),
+            full_batches: VecDeque::new(),
+            full_bytes: 0,
             gathering: Vec::new(),
             barriers: Vec::new(),
+            held_bytes: 0,
             next_token: 1,
             lease_asks: leases::Gathered::default(),
             touched: Vec::new(),

@@ -288,7 +288,7 @@ impl Desk {
             None => {
                 let waiter = self.wait_errand(id, body.len(), now_ns)?;
                 let body = body.clone();
-                self.gathering.push(HeldRead {
+                self.gather(HeldRead {
                     waiter,
                     kind,
                     body,
@@ -357,9 +357,7 @@ impl Desk {
             answer_bytes: 0,
             errand: Some(id),
         };
-        if self.request_bytes + bytes > limits::REQUEST_BYTES_PER_FRONT {
-            return Err(api::Error::TooManyRequests);
-        }
+        self.admit_bytes(bytes)?;
         let deadline = now_ns + limits::REQUEST_DEADLINE_MS * 1_000_000;
         let waiter = self.waiters.insert(deadline, waiter);
         let waiter = waiter.map_err(|_| api::Error::TooManyRequests)?;

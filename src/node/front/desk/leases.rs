@@ -26,6 +26,12 @@ impl Gathered {
         self.asks.is_none()
     }
 
+    fn count(&self) -> usize {
+        self.asks.as_ref().map_or(0, |asks| {
+            asks.keep_alives.len() + asks.times.len() + asks.lists.len()
+        })
+    }
+
     fn asks(&mut self, front: FrontId) -> &mut LeaseAsks {
         self.asks.get_or_insert_with(|| LeaseAsks {
             front,
@@ -46,6 +52,10 @@ impl Desk {
         request: &Request<'_>,
         now_ns: u64,
     ) -> Result<(), api::Error> {
+        // The order actor may be away for longer than clients wait.
+        if self.lease_asks.count() >= limits::REQUESTS_PER_FRONT {
+            return Err(api::Error::TooManyRequests);
+        }
         let mut body = Vec::new();
         if let Request::LeaseTimeToLive(_) = request {
             ask.copy_body(request, &mut body)?;

@@ -294,6 +294,22 @@ impl Desk {
         self.refuse(connection, id, request, error, now_ns);
     }
 
+    /// Refuses a request for which there is no memory. What is not with the order actor counts even
+    /// if nobody waits for it any more: that one may be away for longer than a client waits.
+    pub(super) fn admit_bytes(&self, bytes: usize) -> Result<(), api::Error> {
+        let kept = self.full_bytes + self.batch.len() + self.held_bytes;
+        if self.request_bytes.max(kept) + bytes > limits::REQUEST_BYTES_PER_FRONT {
+            return Err(api::Error::TooManyRequests);
+        }
+        Ok(())
+    }
+
+    /// Has a read wait for the next barrier.
+    pub(super) fn gather(&mut self, held: HeldRead) {
+        self.held_bytes += held.memory();
+        self.gathering.push(held);
+    }
+
     /// Remembers who waits for a request's answer.
     pub(super) fn wait(
         &mut self,
@@ -303,9 +319,7 @@ impl Desk {
         now_ns: u64,
     ) -> Result<WaiterId, api::Error> {
         let bytes = ask.bytes;
-        if self.request_bytes + bytes > limits::REQUEST_BYTES_PER_FRONT {
-            return Err(api::Error::TooManyRequests);
-        }
+        self.admit_bytes(bytes)?;
         let deadline = now_ns + limits::REQUEST_DEADLINE_MS * 1_000_000;
         let waiter = Waiter {
             connection: id,
@@ -373,8 +387,10 @@ impl Desk {
     /// Adds a command to the batch of this turn.
     pub(super) fn push(&mut self, waiter: WaiterId, kind: CommandKind, body: &[u8]) {
         if self.batch.push(waiter.0, kind, body).is_err() {
-            let full = self.close_batch();
-            self.full_batches.extend(full);
+            if let Some(full) = self.close_batch() {
+                self.full_bytes += full.bytes.len();
+                self.full_batches.push_back(full);
+            }
             let pushed = self.batch.push(waiter.0, kind, body);
             assert!(pushed.is_ok(), "an empty batch takes any command");
         }
@@ -391,10 +407,11 @@ impl Desk {
     }
 
     pub fn take_batch(&mut self) -> Option<ProposalBatch> {
-        if self.full_batches.is_empty() {
+        let Some(full) = self.full_batches.pop_front() else {
             return self.close_batch();
-        }
-        Some(self.full_batches.remove(0))
+        };
+        self.full_bytes -= full.bytes.len();
+        Some(full)
     }
 
     // ---- reads that ask the quorum first
@@ -411,7 +428,7 @@ impl Desk {
         ask.copy_body(request, &mut body)?;
         let kind = wire::request_kind(request);
         let waiter = self.wait(connection, id, ask, now_ns)?;
-        self.gathering.push(HeldRead {
+        self.gather(HeldRead {
             waiter,
             kind,
             body,
@@ -433,10 +450,12 @@ impl Desk {
 
     /// The reads that waited for this token.
     pub fn held_of(&mut self, token: u64) -> Vec<HeldRead> {
-        match self.barriers.iter().position(|(of, _)| *of == token) {
-            Some(at) => self.barriers.swap_remove(at).1,
-            None => Vec::new(),
-        }
+        let Some(at) = self.barriers.iter().position(|(of, _)| *of == token) else {
+            return Vec::new();
+        };
+        let (_, held) = self.barriers.swap_remove(at);
+        self.held_bytes -= held.iter().map(HeldRead::memory).sum::<usize>();
+        held
     }
 
     pub fn serve_held(

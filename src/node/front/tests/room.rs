@@ -169,6 +169,33 @@ fn many_small_answers_are_proposed_together_however_many_there_are() {
 }
 
 #[test]
+fn what_the_order_actor_has_not_taken_counts_after_nobody_waits_for_it() {
+    let mut bench = Bench::new();
+    let mut clients: Vec<_> = (0..4).map(|_| bench.connect()).collect();
+    let wave = |bench: &mut Bench, clients: &mut [Client]| {
+        for client in clients.iter_mut() {
+            for id in 1..=15 {
+                client.take_out(&vec![b'k'; MIB], b"", id);
+            }
+            client.send(bench);
+            while !bench.front.desk.resumable.is_empty() {
+                bench.front.resume(bench.now_ns);
+            }
+        }
+        bench.later(limits::REQUEST_DEADLINE_MS + 100);
+        let answers = clients.iter_mut().flat_map(|client| bench.kinds(client));
+        let refused = is(Error::TooManyRequests);
+        answers.filter(|answer| *answer == refused).count()
+    };
+    let waves: Vec<_> = (0..5).map(|_| wave(&mut bench, &mut clients)).collect();
+    assert_eq!(waves[..4], [0; 4], "240 MiB are taken");
+    assert!(waves[4] > 40, "{waves:?}: so are 16 MiB more");
+    // The order actor takes them, and there is room again.
+    while bench.front.take_batch().is_some() {}
+    assert_eq!(wave(&mut bench, &mut clients), 0);
+}
+
+#[test]
 fn without_any_room_whoever_takes_nothing_is_closed_and_others_are_served() {
     let mut bench = Bench::new();
     bench.publish(b"key", &vec![b'v'; 5_000]);
