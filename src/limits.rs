@@ -241,10 +241,25 @@ pub const ANSWER_BYTES_KEPT: usize = 32 * MIB;
 pub const ANSWER_BYTES_SMALL: usize = 64 * KIB;
 /// A front reports what it has taken of them when it is so much.
 pub const ANSWER_BYTES_TOLD: usize = MIB;
-/// Messages that wait in a queue between two cores.
+/// Messages that wait in a queue between two cores; beyond it senders keep what is not an answer.
 pub const QUEUE_MESSAGES: usize = 4_096;
-/// Appends that wait for the log thread.
+/// Bytes of writes that wait for the order actor beside what it has in flight; beyond it fronts
+/// keep theirs.
+pub const QUEUE_BYTES: usize = 64 * MIB;
+/// Writes that the order actor has taken and not applied; beyond it new ones are refused.
+pub const COMMANDS_IN_FLIGHT: usize = 1 << 20;
+/// Bytes of them.
+pub const COMMAND_BYTES_IN_FLIGHT: usize = 64 * MIB;
+/// Read barriers that wait for the quorum; beyond it their reads are refused.
+pub const READ_BARRIERS: usize = 1 << 16;
+/// Answers that may wait in a queue between two cores: every command in flight, and everything else
+/// that was asked, may have a message of its own.
+pub const QUEUE_ANSWERS: usize = 2 * COMMANDS_IN_FLIGHT;
+/// Appends that are not durable; while there are so many, what the order actor takes gathers for
+/// the next.
 pub const LOG_QUEUE_REQUESTS: usize = 1_024;
+/// Messages that wait for the main thread: a few of each executor.
+pub const QUEUE_EVENTS: usize = 4 * FRONTS_MAX as usize;
 
 // --- Time ---------------------------------------------------------------------------------
 
@@ -333,5 +348,11 @@ const _: () = assert!(CONNECTIONS_PER_FRONT * OUTPUT_BYTES_LEAST < OUTPUT_BYTES_
 // Otherwise an answer of a legal size would never come.
 const _: () =
     assert!(ANSWER_BYTES_UNDER_WAY - ANSWER_BYTES_KEPT - ANSWER_BYTES_TOLD >= RESPONSE_BYTES_MAX);
+// What answers the order actor's own questions, and what each front may send beyond the bound, is
+// little beside.
+const _: () = assert!(
+    READ_BARRIERS + QUEUE_MESSAGES + LOG_QUEUE_REQUESTS + 16 * FRONTS_MAX as usize
+        <= QUEUE_ANSWERS - COMMANDS_IN_FLIGHT
+);
 // Deadlines are found late by one scan; that must stay small beside the shortest of them.
 const _: () = assert!(DEADLINE_SCAN_MS * 4 <= PREAMBLE_DEADLINE_MS);

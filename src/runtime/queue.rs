@@ -3,6 +3,10 @@
 //!
 //! A receiver is either a thread, which blocks, or a task of an executor, which is woken. One
 //! wake-up serves all that has gathered: a sender wakes only a receiver that has gone to sleep.
+//!
+//! What asks for something has to find room, and is held back or dropped otherwise. What answers
+//! may not be lost and cannot wait; its number is bounded by that of the questions, which the queue
+//! holds it to. docs/ARCHITECTURE.md says for each queue why it is bounded.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +17,9 @@ use std::time::Duration;
 
 struct Inner<T> {
     items: VecDeque<T>,
-    bound: usize,
+    bounds: Bounds,
+    /// What the items weigh, as their senders say.
+    bytes: usize,
     /// The receiver is gone; what is sent is lost, and nobody misses it.
     closed: bool,
     /// A thread sleeps on `arrived`.
@@ -50,12 +56,47 @@ pub struct Receiver<T> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Full<T>(pub T);
 
-/// A queue that takes at most `bound` items through [`Sender::try_send`].
-pub fn bounded<T>(bound: usize) -> (Sender<T>, Receiver<T>) {
+/// What a queue may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Items, beyond which there is no room for questions.
+    pub questions: usize,
+    /// Bytes of items sent with [`Sender::answer_weighing`], beyond which there is none either.
+    pub bytes: usize,
+    /// Items on top, which are answers. More are a broken invariant: somebody was answered who had
+    /// not asked.
+    pub answers: usize,
+}
+
+impl Bounds {
+    /// Of a queue whose items weigh nothing.
+    pub const fn items(questions: usize, answers: usize) -> Bounds {
+        Bounds {
+            questions,
+            bytes: usize::MAX,
+            answers,
+        }
+    }
+}
+
+impl<T> Inner<T> {
+    fn drain(&mut self, into: &mut Vec<T>) {
+        self.bytes = 0;
+        into.extend(self.items.drain(..));
+    }
+
+    fn has_room(&self) -> bool {
+        self.items.len() < self.bounds.questions && self.bytes < self.bounds.bytes
+    }
+}
+
+/// A queue within these bounds.
+pub fn bounded<T>(bounds: Bounds) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
         inner: Mutex::new(Inner {
             items: VecDeque::new(),
-            bound,
+            bounds,
+            bytes: 0,
             closed: false,
             sleeping: false,
             waker: None,
@@ -80,24 +121,44 @@ impl<T> Sender<T> {
     /// Sends unless the queue is full. An item for a receiver that is gone is dropped.
     pub fn try_send(&self, item: T) -> Result<(), Full<T>> {
         let inner = self.shared.lock();
-        if inner.items.len() >= inner.bound && !inner.closed {
+        if !inner.has_room() && !inner.closed {
             return Err(Full(item));
         }
-        self.push(inner, item);
+        self.push(inner, item, 0);
         Ok(())
     }
 
-    /// Sends even beyond the bound: for answers, whose number is bounded by that of the
-    /// questions.
-    pub fn answer(&self, item: T) {
-        self.push(self.shared.lock(), item);
+    /// Whether there is room for a question. Others may take it before it is sent.
+    pub fn has_room(&self) -> bool {
+        let inner = self.shared.lock();
+        inner.closed || inner.has_room()
     }
 
-    fn push(&self, mut inner: MutexGuard<'_, Inner<T>>, item: T) {
+    /// Sends even where there is no room for questions: for answers, whose number is bounded by
+    /// that of the questions, and for what the sender holds back itself while
+    /// [`Sender::has_room`] says no.
+    pub fn answer(&self, item: T) {
+        self.push(self.shared.lock(), item, 0);
+    }
+
+    /// The same for an item that takes so many bytes of memory.
+    pub fn answer_weighing(&self, item: T, bytes: usize) {
+        self.push(self.shared.lock(), item, bytes);
+    }
+
+    fn push(&self, mut inner: MutexGuard<'_, Inner<T>>, item: T, bytes: usize) {
         if inner.closed {
             return;
         }
+        let Bounds {
+            questions, answers, ..
+        } = inner.bounds;
+        assert!(
+            inner.items.len() < questions.saturating_add(answers),
+            "a queue between threads holds more answers than there were questions"
+        );
         inner.items.push_back(item);
+        inner.bytes += bytes;
         let waker = inner.waker.take();
         let sleeping = std::mem::take(&mut inner.sleeping);
         drop(inner);
@@ -115,7 +176,7 @@ impl<T> Receiver<T> {
     pub fn take(&self, into: &mut Vec<T>) -> bool {
         let mut inner = self.shared.lock();
         let any = !inner.items.is_empty();
-        into.extend(inner.items.drain(..));
+        inner.drain(into);
         any
     }
 
@@ -129,7 +190,7 @@ impl<T> Receiver<T> {
             }
             return Poll::Pending;
         }
-        into.extend(inner.items.drain(..));
+        inner.drain(into);
         Poll::Ready(())
     }
 
@@ -160,7 +221,7 @@ impl<T> Receiver<T> {
             };
         }
         inner.sleeping = false;
-        into.extend(inner.items.drain(..));
+        inner.drain(into);
         true
     }
 }
@@ -177,7 +238,7 @@ impl<T> Drop for Receiver<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Full, bounded};
+    use super::{Bounds, Full, bounded};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Poll, Wake, Waker};
@@ -193,10 +254,11 @@ mod tests {
 
     #[test]
     fn the_bound_holds_for_questions_and_not_for_answers() {
-        let (sender, receiver) = bounded(2);
+        let (sender, receiver) = bounded(Bounds::items(2, 1));
         assert_eq!(sender.try_send(1), Ok(()));
         assert_eq!(sender.try_send(2), Ok(()));
         assert_eq!(sender.try_send(3), Err(Full(3)));
+        assert!(!sender.has_room());
         sender.answer(4);
         let mut got = Vec::new();
         assert!(receiver.take(&mut got));
@@ -206,8 +268,31 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "more answers than there were questions")]
+    fn answers_to_nobody_are_a_broken_invariant() {
+        let (sender, _receiver) = bounded(Bounds::items(2, 1));
+        (0..4).for_each(|item| sender.answer(item));
+    }
+
+    #[test]
+    fn bytes_leave_no_room_until_they_are_taken() {
+        let (sender, receiver) = bounded(Bounds {
+            questions: 10,
+            bytes: 100,
+            answers: 10,
+        });
+        sender.answer_weighing(1, 99);
+        assert!(sender.has_room());
+        sender.answer_weighing(2, 50);
+        assert!(!sender.has_room());
+        assert_eq!(sender.try_send(3), Err(Full(3)));
+        assert!(receiver.take(&mut Vec::new()));
+        assert!(sender.has_room());
+    }
+
+    #[test]
     fn a_sleeping_task_is_woken_once_for_all_that_gathers() {
-        let (sender, receiver) = bounded(10);
+        let (sender, receiver) = bounded(Bounds::items(10, 0));
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&count));
         let cx = Context::from_waker(&waker);
@@ -223,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_thread_takes_everything_in_order() {
-        let (sender, receiver) = bounded(usize::MAX);
+        let (sender, receiver) = bounded(Bounds::items(0, 10_000));
         let thread = std::thread::spawn(move || {
             let mut got = Vec::new();
             while got.len() < 10_000 {

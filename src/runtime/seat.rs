@@ -123,6 +123,8 @@ pub struct Seat {
     /// What one read of a socket fills.
     pub scratch: RefCell<Vec<u8>>,
     outputs: RefCell<Vec<OrderOutput>>,
+    /// Fronts that are to be told of a newer root as soon as there is room.
+    published_due: RefCell<Vec<FrontId>>,
     touched: RefCell<Vec<ConnectionId>>,
     accepting: RefCell<Vec<glommio::Task<()>>>,
     /// Of this second: how many notices were told, and how many were not.
@@ -163,6 +165,7 @@ impl Seat {
             sockets: RefCell::new(Vec::new()),
             scratch: RefCell::new(vec![0; limits::READ_BYTES_PER_TURN]),
             outputs: RefCell::new(Vec::new()),
+            published_due: RefCell::new(Vec::new()),
             touched: RefCell::new(Vec::new()),
             accepting: RefCell::new(Vec::new()),
             notices: Cell::new((0, 0)),
@@ -239,8 +242,9 @@ impl Seat {
     pub fn place_connection(self: &Rc<Seat>, front: usize, stream: AcceptedTcpStream, door: Door) {
         let own = self.front_id.map(|id| usize::from(id.0));
         match self.links.fronts.get(front) {
+            // A front that is so far behind takes no more: the stream is closed with the message.
             Some(other) if own != Some(front) => {
-                other.answer(SeatInput::Connection(stream, door));
+                let _ = other.try_send(SeatInput::Connection(stream, door));
             }
             _ => super::socket::open(self, stream, door),
         }
@@ -328,10 +332,16 @@ impl Seat {
         };
         let mut front = front.borrow_mut();
         front.resume(now_ns);
+        // What there is no room for stays with the front, which counts it.
+        if !self.order_has_room() {
+            return;
+        }
         if let (Some(bytes), Some(front)) = (front.take_answers_taken(), self.front_id) {
             self.to_order(OrderInput::AnswersTaken { front, bytes }, now_ns);
         }
-        while let Some(batch) = front.take_batch() {
+        while self.order_has_room()
+            && let Some(batch) = front.take_batch()
+        {
             self.to_order(OrderInput::Propose(batch), now_ns);
         }
         if let Some(asks) = front.take_lease_asks() {
@@ -359,12 +369,20 @@ impl Seat {
         }
     }
 
+    fn order_has_room(&self) -> bool {
+        self.order.is_some() || self.links.order.has_room()
+    }
+
     fn to_order(&self, input: OrderInput, now_ns: u64) {
         if self.order.is_some() {
             self.step_order(input, now_ns);
         } else {
-            // Bounded by the requests that the front lets wait.
-            self.links.order.answer(SeatInput::Order(input));
+            let bytes = match &input {
+                OrderInput::Propose(batch) => batch.bytes.len(),
+                _ => 0,
+            };
+            let input = SeatInput::Order(input);
+            self.links.order.answer_weighing(input, bytes);
         }
     }
 
@@ -373,6 +391,7 @@ impl Seat {
         let Some(order) = &self.order else {
             return;
         };
+        self.tell_published();
         let mut outputs = self.outputs.borrow_mut();
         let began_ns = self.clock.now_ns();
         let next = order.borrow_mut().turn(now_ns, &mut outputs);
@@ -384,7 +403,7 @@ impl Seat {
         }
         for output in outputs.drain(..) {
             match output {
-                // Bounded by the requests that the fronts let wait.
+                // Bounded by the order actor, see `limits::LOG_QUEUE_REQUESTS`.
                 OrderOutput::Append(request) => self.links.log.answer(LogWork::Append(request)),
                 OrderOutput::CutLog { index } => self.links.log.answer(LogWork::Cut(index)),
                 OrderOutput::Checkpoint(job) => self.links.checkpoint.answer(CheckpointWork(job)),
@@ -453,9 +472,32 @@ impl Seat {
         if self.front_id == Some(id) {
             self.step_front(input, now_ns);
         } else if let Some(front) = self.links.fronts.get(usize::from(id.0)) {
-            // Bounded by the requests that the front lets wait.
+            if matches!(input, FrontInput::Published) && !front.has_room() {
+                // Nobody has asked for it, and one is as good as many.
+                self.published_due.borrow_mut().push(id);
+                return;
+            }
+            // An answer, and its pairs are counted by the order actor.
             front.answer(SeatInput::Front(input));
         }
+    }
+
+    /// Tells fronts of newer roots that there was no room to tell of.
+    fn tell_published(&self) {
+        let mut due = self.published_due.borrow_mut();
+        if due.is_empty() {
+            return;
+        }
+        due.sort_unstable();
+        due.dedup();
+        due.retain(|id| {
+            let front = self.links.fronts.get(usize::from(id.0));
+            let Some(front) = front.filter(|front| front.has_room()) else {
+                return true;
+            };
+            front.answer(SeatInput::Front(FrontInput::Published));
+            false
+        });
     }
 
     /// Wakes the connections that have something to send, or may be read again.

@@ -16,8 +16,8 @@ use crate::runtime::flags::{Config, Url};
 use crate::runtime::listen::{self, Listener};
 use crate::runtime::log_thread::{self, LogThread};
 use crate::runtime::placement::{Place, Placement};
-use crate::runtime::queue::{self, Receiver, Sender};
 use crate::runtime::scrub_thread::ScrubThread;
+use crate::runtime::queue::{self, Bounds, Receiver, Sender};
 use crate::runtime::seat::{Event, Links, Seat, SeatInput};
 use crate::runtime::startup::{self, StartError};
 use crate::runtime::tally::{SeatTally, Tally, TallySettings};
@@ -285,15 +285,25 @@ struct Running {
 impl Running {
     /// Starts all threads.
     fn start(node: Node, placement: &Placement, clock: Clock) -> Result<Running, StartError> {
-        let (event_sender, events) = queue::bounded(limits::QUEUE_MESSAGES);
+        let one_each = Bounds::items(limits::QUEUE_EVENTS, limits::QUEUE_EVENTS);
+        let (event_sender, events) = queue::bounded(one_each);
         watch_signals(event_sender.clone())?;
-        let (log_sender, log_work) = queue::bounded(limits::LOG_QUEUE_REQUESTS);
-        let (checkpoint_sender, checkpoints) = queue::bounded(limits::QUEUE_MESSAGES);
-        let (segment_sender, segments) = queue::bounded(limits::QUEUE_MESSAGES);
+        let (log_sender, log_work) = queue::bounded(Bounds::items(
+            limits::LOG_QUEUE_REQUESTS,
+            limits::LOG_QUEUE_REQUESTS,
+        ));
+        // One of them is under way at a time.
+        let (checkpoint_sender, checkpoints) = queue::bounded(Bounds::items(0, 1));
+        let (segment_sender, segments) = queue::bounded(Bounds::items(0, 1));
+        let inbox = Bounds {
+            questions: limits::QUEUE_MESSAGES,
+            bytes: limits::QUEUE_BYTES,
+            answers: limits::QUEUE_ANSWERS,
+        };
         let mut inboxes: Vec<_> = placement
             .places
             .iter()
-            .map(|_| queue::bounded(limits::QUEUE_MESSAGES))
+            .map(|_| queue::bounded(inbox))
             .collect();
         let order = sender_of(placement, &inboxes, |place| place.order);
         let fronts: Vec<_> = (0..placement.fronts())
@@ -512,7 +522,8 @@ fn watch_signals(events: Sender<Event>) -> Result<(), StartError> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
     start_thread("quoin-signals", &[], move || {
         for signal in signals.forever() {
-            events.answer(Event::Signal(signal));
+            // Of so many that nobody has taken one more says nothing.
+            let _ = events.try_send(Event::Signal(signal));
         }
     })
 }
