@@ -132,8 +132,10 @@ pub fn query<'q>(query: Option<&'q str>, name: &'q str) -> impl Iterator<Item = 
 /// What `/health` says: how it is, or why it is not well.
 pub fn health(reason: Option<&str>) -> String {
     let well = reason.is_none();
+    // etcd ends what it says of a failure, and nothing else, with the line.
+    let end = if well { "" } else { "\n" };
     let reason = quoted(reason.unwrap_or(""));
-    format!("{{\"health\":\"{well}\",\"reason\":{reason}}}")
+    format!("{{\"health\":\"{well}\",\"reason\":{reason}}}{end}")
 }
 
 /// What `/livez` and `/readyz` say of their checks, and whether all is well.
@@ -153,7 +155,7 @@ pub fn checked(results: &[(Check, Result<(), String>)], verbose: bool) -> (bool,
     match (well, verbose) {
         (true, false) => (true, "ok\n".to_owned()),
         (true, true) => (true, text + "ok\n"),
-        (false, _) => (false, text + "health check failed\n"),
+        (false, _) => (false, text + "\n"),
     }
 }
 
@@ -354,7 +356,7 @@ mod tests {
         let listed = "[+]serializable_read ok\nok\n".to_owned();
         assert_eq!(checked(&fine, true), (true, listed));
         let failed = [(Check::LinearizableRead, Err("no leader".to_owned()))];
-        let text = "[-]linearizable_read failed: no leader\nhealth check failed\n".to_owned();
+        let text = "[-]linearizable_read failed: no leader\n\n".to_owned();
         assert_eq!(checked(&failed, false), (false, text));
     }
 

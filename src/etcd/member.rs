@@ -46,6 +46,8 @@ pub struct Condition {
     pub applied_index: u64,
     /// An alarm *no space* is raised.
     pub is_out_of_space: bool,
+    /// An alarm *corrupt* is raised.
+    pub is_corrupt: bool,
 }
 
 /// Appends one answer: a header, if it has one, and what `write` adds.
@@ -252,6 +254,7 @@ mod tests {
             leader: 2,
             applied_index: 9,
             is_out_of_space: false,
+            is_corrupt: false,
         };
         let status = written(|out| encode_status(&HEADER, &condition, &[], out));
         let expected = [

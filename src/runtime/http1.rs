@@ -577,9 +577,11 @@ async fn receive(desk: &Rc<Desk>, mut body: Incoming) -> Result<Text, Status> {
 
 async fn health(desk: &Rc<Desk>, query: Option<&str>) -> Response<Body> {
     let condition = desk.figures().condition;
-    let spared = pages::query(query, "exclude").any(|alarm| alarm == "NOSPACE");
+    let counts = |name| !pages::query(query, "exclude").any(|alarm| alarm == name);
     let serializable = pages::query(query, "serializable").any(|value| value == "true");
-    let reason = if condition.is_out_of_space && !spared {
+    let reason = if condition.is_corrupt && counts("CORRUPT") {
+        Some("ALARM CORRUPT".to_owned())
+    } else if condition.is_out_of_space && counts("NOSPACE") {
         Some("ALARM NOSPACE".to_owned())
     } else if condition.leader == 0 && !serializable {
         Some("RAFT NO LEADER".to_owned())
@@ -610,7 +612,10 @@ async fn check(desk: &Rc<Desk>, checks: &[Check], query: Option<&str>) -> Respon
         let result = match check {
             Check::SerializableRead => desk.read(true).await,
             Check::LinearizableRead => desk.read(false).await,
-            // Damaged data ends the process or fails the reads; every member votes.
+            Check::DataCorruption if desk.figures().condition.is_corrupt => {
+                Err("alarm activated: CORRUPT".to_owned())
+            }
+            // What nobody has noted ends the process or fails the reads; every member votes.
             Check::DataCorruption | Check::NonLearner => Ok(()),
         };
         results.push((*check, result));

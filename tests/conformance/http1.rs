@@ -662,6 +662,51 @@ fn checks_may_be_left_out_and_asked_for_one_by_one() {
 }
 
 #[test]
+fn a_raised_alarm_is_told_by_health_and_readiness() {
+    let (server, _dir) = start();
+    let get = |path: &str| ask(server.address, "GET", path, "");
+    let alarm = |action: &str, kind: &str| {
+        let member = "10276657743932975437";
+        let body = format!(r#"{{"action":"{action}","alarm":"{kind}","memberID":"{member}"}}"#);
+        let (status, answer) = ask(server.address, "POST", "/v3/maintenance/alarm", &body);
+        assert_eq!(status, 200, "{answer}");
+    };
+    let unwell = |reason: &str| {
+        let text = format!("{{\"health\":\"false\",\"reason\":\"ALARM {reason}\"}}\n");
+        (503, text)
+    };
+    let well = (200, r#"{"health":"true","reason":""}"#.to_owned());
+    let failed = "[-]data_corruption failed: alarm activated: CORRUPT\n";
+    let others = "[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\n";
+    alarm("ACTIVATE", "CORRUPT");
+    for (path, expected) in [
+        ("/health", unwell("CORRUPT")),
+        ("/health?serializable=true", unwell("CORRUPT")),
+        ("/health?exclude=NOSPACE", unwell("CORRUPT")),
+        ("/health?exclude=CORRUPT", well.clone()),
+        ("/readyz", (503, format!("{failed}{others}\n"))),
+        ("/readyz/data_corruption", (503, format!("{failed}\n"))),
+        ("/readyz?exclude=data_corruption", (200, "ok\n".to_owned())),
+        ("/livez", (200, "ok\n".to_owned())),
+    ] {
+        assert_eq!(get(path), expected, "{path}");
+    }
+    alarm("ACTIVATE", "NOSPACE");
+    for (path, expected) in [
+        ("/health", unwell("CORRUPT")),
+        ("/health?exclude=CORRUPT", unwell("NOSPACE")),
+        ("/health?exclude=CORRUPT&exclude=NOSPACE", well.clone()),
+    ] {
+        assert_eq!(get(path), expected, "{path}");
+    }
+    alarm("DEACTIVATE", "CORRUPT");
+    assert_eq!(get("/readyz"), (200, "ok\n".to_owned()));
+    assert_eq!(get("/health"), unwell("NOSPACE"));
+    alarm("DEACTIVATE", "NOSPACE");
+    assert_eq!(get("/health"), well);
+}
+
+#[test]
 fn the_gateway_may_be_switched_off() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let flags = ["--enable-grpc-gateway=false"];

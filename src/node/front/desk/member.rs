@@ -99,6 +99,7 @@ impl Desk {
             leader: if self.has_leader { member_id } else { 0 },
             applied_index: meta.applied_index,
             is_out_of_space: is_raised(&meta, AlarmKind::NoSpace),
+            is_corrupt: is_raised(&meta, AlarmKind::Corrupt),
         };
         Figures {
             condition,
