@@ -160,6 +160,10 @@ pub const NOTICES_PER_SECOND: u32 = 20;
 pub const DAMAGE_NOTICE_MS: u64 = 1_000;
 /// How often deadlines are looked at.
 pub const DEADLINE_SCAN_MS: u64 = 250;
+/// After the open calls of an HTTP/2 connection were searched for those whose time is over, this is
+/// not done again for so long per open call: a client that sets many deadlines pays for them with
+/// how exactly they are kept.
+pub const DEADLINE_SCAN_NS_PER_CALL: u64 = 16_000;
 /// Buffers that a front keeps for reuse, and the largest one that it keeps.
 pub const POOLED_BUFFERS: usize = 128;
 /// See [`POOLED_BUFFERS`].

@@ -4,11 +4,11 @@
 use super::frames::Frames;
 use super::json::{Splitter, schema::PATHS, to_message};
 use super::pb::Fields;
-use super::{Method, decode, http, member, message, watch};
+use super::{Method, decode, http, member, message, timeout, watch};
 use crate::api::{Request, RequestOp, TxnRequest, WatchRequest};
 
-/// Takes `bytes` for what comes on a stream, and what stands behind a byte that chooses the call
-/// for a message.
+/// Takes `bytes` for what comes on a stream and for a header, and what stands behind a byte that
+/// chooses the call for a message.
 ///
 /// # Panics
 /// If a decoded request holds bytes from elsewhere, or more operations than the message can hold.
@@ -16,6 +16,7 @@ pub fn fuzz_message(bytes: &[u8]) {
     if let Ok(message::Parsed::Message { message, consumed }) = message::parse(bytes, 1 << 20) {
         assert_eq!(message.len() + message::PREFIX_BYTES, consumed);
     }
+    let _ = (timeout::of_call(bytes), timeout::of_gateway(bytes));
     let Some((choice, body)) = bytes.split_first() else {
         return;
     };

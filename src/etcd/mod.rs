@@ -2,7 +2,7 @@
 //! sockets, no clocks, no store.
 //!
 //! Reading order: `pb` is protobuf's wire format, `message` gRPC's framing, `status` how calls
-//! fail, `method` which calls there are; `request` reads requests in place, `reply` writes answers,
+//! fail, `timeout` how long they may take, `method` which calls there are; `request` reads requests in place, `reply` writes answers,
 //! `sized` those that are given in pieces, `member` those about the member and its cluster,
 //! `watch` those of watches, `election` those of locks and elections; `hash` is etcd's hash of a
 //! store's history.
@@ -33,6 +33,8 @@ pub mod election;
 pub mod hash;
 
 pub mod maintenance;
+
+pub mod timeout;
 
 pub mod json;
 

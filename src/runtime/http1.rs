@@ -12,6 +12,7 @@ mod pieces;
 use crate::etcd::http::{self as pages, Check, Route};
 use crate::etcd::json::schema::Path;
 use crate::etcd::json::to_message;
+use crate::etcd::timeout::{self, NEVER_NS};
 use crate::etcd::{Code, Method, Status, message};
 use crate::limits;
 use crate::node::front::{self, Front, Verdict};
@@ -189,12 +190,32 @@ impl Desk {
         }
     }
 
-    /// Has the front serve a call.
-    async fn call(self: &Rc<Self>, method: Method, message: &[u8]) -> Result<Answered, Status> {
+    /// Whether that time has come; if not, the task is woken then.
+    fn is_over(&self, deadline_ns: u64) -> bool {
+        if deadline_ns == NEVER_NS {
+            return false;
+        }
+        let over = self.seat().clock.now_ns() >= deadline_ns;
+        if !over {
+            self.seat().wake_at(self.place.id, deadline_ns);
+        }
+        over
+    }
+
+    /// Has the front serve a call, for as long as there is time.
+    async fn call(
+        self: &Rc<Self>,
+        method: Method,
+        message: &[u8],
+        deadline_ns: u64,
+    ) -> Result<Answered, Status> {
         let number = self.take_number();
         let Some(front) = &self.seat().front else {
             return Err(crate::api::Error::Stopped.into());
         };
+        if self.is_over(deadline_ns) {
+            return Err(timeout::exceeded());
+        }
         self.streams.borrow_mut().insert(number, Answers::new());
         let now_ns = self.seat().clock.now_ns();
         front
@@ -203,11 +224,17 @@ impl Desk {
         self.seat().request_turn();
         self.take_answers(front);
         let answered = poll_fn(|_| match self.next_answer(number) {
-            Some(answered) => Poll::Ready(answered),
+            Some(answered) => Poll::Ready(Some(answered)),
+            None if self.is_over(deadline_ns) => Poll::Ready(None),
             // The task is woken when the front has an answer.
             None => Poll::Pending,
         });
-        let answered = answered.await;
+        let answered = answered.await.unwrap_or_else(|| {
+            // As when the client gives up.
+            front.borrow_mut().end_call(self.place.id, number);
+            self.seat().request_turn();
+            Err(timeout::exceeded())
+        });
         if !matches!(answered, Ok((_, true))) {
             self.forget_call(number);
         }
@@ -231,7 +258,7 @@ impl Desk {
             // Field 7.
             message.extend_from_slice(&[0x38, 1]);
         }
-        match self.call(Method::Range, &message).await {
+        match self.call(Method::Range, &message, NEVER_NS).await {
             Ok(_) => Ok(()),
             Err(status) => Err(status.message.into_owned()),
         }
@@ -447,7 +474,11 @@ async fn respond(desk: &Rc<Desk>, head: &Parts, body: Incoming) -> Response<Body
     let route = pages::route(head.method.as_str(), head.uri.path());
     match offered(&desk.place, route) {
         Route::Call(path) if path.1.is_stream() || path.1.gives_many() => {
-            let mut lines = Lines::new(desk, path, body);
+            let deadline_ns = match deadline(desk, head) {
+                Ok(deadline_ns) => deadline_ns,
+                Err(status) => return refuse(&status),
+            };
+            let mut lines = Lines::new(desk, path, body, deadline_ns);
             match poll_fn(|cx| lines.poll_first(cx)).await {
                 Ok(()) => say(200, JSON, lines),
                 Err(status) => {
@@ -456,7 +487,7 @@ async fn respond(desk: &Rc<Desk>, head: &Parts, body: Incoming) -> Response<Body
                 }
             }
         }
-        Route::Call(path) => match call(desk, path, body).await {
+        Route::Call(path) => match call(desk, path, head, body).await {
             Ok(body) => say(200, JSON, body),
             Err(status) => refuse(&status),
         },
@@ -498,16 +529,32 @@ fn offered(place: &Place, route: Route) -> Route {
     }
 }
 
+/// Until when a call through the gateway may take.
+fn deadline(desk: &Desk, head: &Parts) -> Result<u64, Status> {
+    let Some(header) = head.headers.get("grpc-timeout") else {
+        return Ok(NEVER_NS);
+    };
+    let timeout_ns = timeout::of_gateway(header.as_bytes())?;
+    let now_ns = desk.seat().clock.now_ns();
+    Ok(timeout_ns.map_or(NEVER_NS, |timeout_ns| now_ns.saturating_add(timeout_ns)))
+}
+
 /// A call through the gateway.
-async fn call(desk: &Rc<Desk>, path: &'static Path, body: Incoming) -> Result<Body, Status> {
+async fn call(
+    desk: &Rc<Desk>,
+    path: &'static Path,
+    head: &Parts,
+    body: Incoming,
+) -> Result<Body, Status> {
     let invalid = |text| Status::new(Code::InvalidArgument, text);
+    let deadline_ns = deadline(desk, head)?;
     let text = receive(desk, body).await?;
     let (_, method, fields, _) = path;
     let message = to_message(fields, &text.bytes).map_err(invalid)?;
     drop(text);
     let counted = desk.seat().counted.calls(*method);
     counted.started.add(1);
-    let answered = desk.call(*method, &message).await;
+    let answered = desk.call(*method, &message, deadline_ns).await;
     let code = answered
         .as_ref()
         .err()

@@ -15,6 +15,7 @@ mod ready;
 mod stream;
 
 use crate::api;
+use crate::etcd::timeout::{self, NEVER_NS};
 use crate::etcd::{Code, Status};
 use crate::limits;
 use crate::node::front::{Answers, Front, Verdict};
@@ -33,7 +34,7 @@ use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use stream::{Asked, Incoming, Outgoing, Received, Sent};
+use stream::{Asked, Incoming, Outgoing, Received, Refusal, Sent};
 
 /// Serves a connection until it is over.
 pub async fn serve(place: Place, stream: TcpStream) {
@@ -68,6 +69,10 @@ struct Session {
     given: usize,
     message_bytes_max: usize,
     leaving: bool,
+    /// No call is over for lack of time before this.
+    deadline_ns: u64,
+    /// Nor is it looked for before this.
+    next_scan_ns: u64,
     /// The beat of the seat in which answers to pings began to wait for others.
     pongs_since: Option<u64>,
     /// The last beat in which the seat was asked to wake this connection at the next.
@@ -103,6 +108,8 @@ impl Session {
             given: 0,
             message_bytes_max,
             leaving: false,
+            deadline_ns: NEVER_NS,
+            next_scan_ns: 0,
             pongs_since: None,
             woken_after: None,
         })
@@ -115,8 +122,12 @@ impl Session {
         let Some(front) = &seat.front else {
             return Poll::Ready(());
         };
-        self.io.begin_turn(seat.clock.now_ns());
+        let now_ns = seat.clock.now_ns();
+        self.io.begin_turn(now_ns);
         self.ready.begin(cx.waker());
+        if now_ns >= self.deadline_ns.max(self.next_scan_ns) {
+            self.end_overdue(now_ns);
+        }
         if let Codec::Greeting(handshake) = &mut self.codec {
             match Pin::new(handshake).poll(cx) {
                 Poll::Ready(Ok(connection)) => self.codec = Codec::Open(connection),
@@ -253,28 +264,40 @@ impl Session {
 
     fn begin(
         &mut self,
-        asked: Result<Asked, Status>,
+        asked: Result<Asked, Refusal>,
         body: RecvStream,
         mut respond: SendResponse<Bytes>,
         front: &RefCell<Front>,
         cost: &mut usize,
     ) {
-        let method = match asked {
-            Ok(Asked::Call(method)) => method,
-            Ok(Asked::NotGrpc(code)) => return stream::refuse_plainly(&mut respond, code),
-            Err(status) => return stream::refuse(&mut respond, &status),
+        let Asked {
+            method,
+            timeout_ns,
+            kind,
+        } = match asked {
+            Ok(asked) => asked,
+            Err(refusal) => return refusal.send(&mut respond),
         };
         if !front.borrow_mut().opens_call() {
-            return stream::refuse(&mut respond, &api::Error::TooManyRequests.into());
+            let status = api::Error::TooManyRequests.into();
+            return stream::refuse(&mut respond, &kind, &status);
         }
         self.generation = self.generation.wrapping_add(1);
         let now_ns = self.place.seat.clock.now_ns();
         let incoming = Incoming::new(body, now_ns);
+        let deadline_ns =
+            timeout_ns.map_or(NEVER_NS, |timeout_ns| now_ns.saturating_add(timeout_ns));
+        if deadline_ns < self.deadline_ns {
+            self.deadline_ns = deadline_ns;
+            self.wake_at_deadline();
+        }
         self.place.seat.counted.calls(method).started.add(1);
         let key = self.calls.insert(Call {
             generation: self.generation,
             method,
             began_ns: now_ns,
+            deadline_ns,
+            kind,
             ended: false,
             respond,
             incoming: Some(incoming),
@@ -286,6 +309,45 @@ impl Session {
             more: false,
         });
         self.receive(key, front, cost);
+    }
+
+    /// Ends the calls whose time is over. Which these are is looked for when the earliest deadline
+    /// of the calls that came since has passed, so that a deadline costs a call next to nothing;
+    /// and the more calls are open, the longer that is not done again.
+    #[cold]
+    fn end_overdue(&mut self, now_ns: u64) {
+        let calls = self.calls.len() as u64;
+        self.next_scan_ns = now_ns + calls * limits::DEADLINE_SCAN_NS_PER_CALL;
+        self.deadline_ns = NEVER_NS;
+        let mut overdue = Vec::new();
+        for (key, call) in &self.calls {
+            match call.deadline_ns {
+                // What is left of it is the client's to take.
+                _ if call.ended => {}
+                deadline_ns if deadline_ns <= now_ns => overdue.push(key),
+                deadline_ns => self.deadline_ns = self.deadline_ns.min(deadline_ns),
+            }
+        }
+        self.wake_at_deadline();
+        for key in overdue {
+            let call = &mut self.calls[key];
+            match &mut call.outgoing {
+                // The client would have to take the rest first.
+                Some(outgoing) if !outgoing.is_between_messages() => {
+                    outgoing.cancel();
+                    count_end(call, Code::DeadlineExceeded, &self.place.seat);
+                    self.forget(key);
+                }
+                _ => self.end(key, Err(timeout::exceeded())),
+            }
+        }
+    }
+
+    fn wake_at_deadline(&self) {
+        if self.deadline_ns != NEVER_NS {
+            let at_ns = self.deadline_ns.max(self.next_scan_ns);
+            self.place.seat.wake_at(self.place.id, at_ns);
+        }
     }
 
     /// Reads what has come of a call.
@@ -320,7 +382,11 @@ impl Session {
                 incoming.since_ns = self.place.seat.clock.now_ns();
             }
             let fits = front.borrow_mut().keeps_input(keeps, kept);
-            match received {
+            if keeps == 0 || !fits {
+                // It is counted no more.
+                incoming.buffer = Vec::new();
+            }
+            let message = match received {
                 Received::Part if fits => {
                     // A stream of messages may be silent before each of them, another call may
                     // not.
@@ -344,29 +410,31 @@ impl Session {
                         (false, _) => self.end(key, Err(stream::ended_early())),
                     };
                 }
-                Received::Whole(message) => {
-                    let streams = call.method.is_stream();
-                    if !streams {
-                        call.incoming = None;
-                    }
-                    call.asked += usize::from(call.method.is_asked());
-                    let (method, number) = (call.method, stream_number(key, call.generation));
-                    let counted = &self.place.seat.counted;
-                    counted.received_bytes.add(message.len() as u64);
-                    let now_ns = self.place.seat.clock.now_ns();
-                    let mut front = front.borrow_mut();
-                    *cost += front.call(self.place.id, number, method, &message, now_ns);
-                    if !streams {
-                        drop(front);
-                        if method.lingers() {
-                            self.listen(key);
-                        }
-                        return;
-                    }
-                    if *cost >= limits::TURN_COST || !front.takes_calls(self.place.id) {
-                        return self.put_off(key);
-                    }
+                Received::Whole(message) => message,
+            };
+            let now_ns = self.place.seat.clock.now_ns();
+            if now_ns >= call.deadline_ns {
+                return self.end(key, Err(timeout::exceeded()));
+            }
+            let (method, number) = (call.method, stream_number(key, call.generation));
+            let streams = method.is_stream();
+            if !streams {
+                call.incoming = None;
+            }
+            call.asked += usize::from(method.is_asked());
+            let counted = &self.place.seat.counted;
+            counted.received_bytes.add(message.len() as u64);
+            let mut front = front.borrow_mut();
+            *cost += front.call(self.place.id, number, method, &message, now_ns);
+            if !streams {
+                drop(front);
+                if method.lingers() {
+                    self.listen(key);
                 }
+                return;
+            }
+            if *cost >= limits::TURN_COST || !front.takes_calls(self.place.id) {
+                return self.put_off(key);
             }
         }
     }
@@ -477,7 +545,7 @@ impl Session {
                 continue;
             }
             if call.outgoing.is_none() {
-                call.outgoing = Outgoing::begin(&mut call.respond);
+                call.outgoing = Outgoing::begin(&mut call.respond, &call.kind);
             }
             let Some(outgoing) = &mut call.outgoing else {
                 self.given += message.len();
@@ -495,15 +563,25 @@ impl Session {
         }
     }
 
+    /// Reads no more of a call.
+    fn stop_receiving(&mut self, key: usize) {
+        if let Some(incoming) = self.calls[key].incoming.take()
+            && let Some(front) = &self.place.seat.front
+        {
+            front.borrow_mut().keeps_input(0, incoming.buffer.len());
+        }
+    }
+
     /// Ends a call, behind what is on its way out.
     fn end(&mut self, key: usize, how: Result<(), Status>) {
+        self.stop_receiving(key);
         let call = &mut self.calls[key];
         let code = how.as_ref().err().map_or(Code::Ok, |status| status.code);
         count_end(call, code, &self.place.seat);
         if call.outgoing.is_none() {
             match &how {
-                Err(status) => stream::refuse(&mut call.respond, status),
-                Ok(()) => call.outgoing = Outgoing::begin(&mut call.respond),
+                Err(status) => stream::refuse(&mut call.respond, &call.kind, status),
+                Ok(()) => call.outgoing = Outgoing::begin(&mut call.respond, &call.kind),
             }
         }
         match &mut call.outgoing {
@@ -552,6 +630,7 @@ impl Session {
 
     /// Forgets a call.
     fn forget(&mut self, key: usize) {
+        self.stop_receiving(key);
         let mut call = self.calls.remove(key);
         count_end(&mut call, Code::Canceled, &self.place.seat);
         self.waits -= call.waits;

@@ -37,6 +37,8 @@ pub mod listen;
 
 pub mod access;
 
+mod alarms;
+
 pub mod log_thread;
 
 pub mod checkpoint_thread;

@@ -12,6 +12,7 @@ use crate::limits;
 use crate::node::front::{ConnectionId, Front, Notice, Watching};
 use crate::node::messages::{FrontId, FrontInput, OrderInput, OrderOutput};
 use crate::runtime::access::Access;
+use crate::runtime::alarms::Alarms;
 use crate::runtime::checkpoint_thread::CheckpointWork;
 use crate::runtime::clock::Clock;
 use crate::runtime::listen::{Door, Listener};
@@ -134,6 +135,8 @@ pub struct Seat {
     beats: Cell<u64>,
     /// Connections to wake at the next.
     wait_for_beat: RefCell<Vec<ConnectionId>>,
+    /// Connections to wake when a call's time is over.
+    alarms: RefCell<Alarms>,
     last_tick_ns: Cell<u64>,
     stopping: Cell<bool>,
     quiet: Cell<bool>,
@@ -172,6 +175,7 @@ impl Seat {
             tick_due: Cell::new(false),
             beats: Cell::new(0),
             wait_for_beat: RefCell::new(Vec::new()),
+            alarms: RefCell::new(Alarms::default()),
             last_tick_ns: Cell::new(0),
             stopping: Cell::new(false),
             quiet: Cell::new(false),
@@ -203,6 +207,12 @@ impl Seat {
         self.wait_for_beat.borrow_mut().push(id);
     }
 
+    /// Wakes a connection's task at that time, or up to a beat later, and not at the time that it
+    /// has asked for before.
+    pub fn wake_at(&self, id: ConnectionId, at_ns: u64) {
+        self.alarms.borrow_mut().set(id.slot(), at_ns);
+    }
+
     /// Asks for a turn once the tasks that are ready now have run.
     pub fn request_turn(&self) {
         self.signal.raise();
@@ -226,6 +236,7 @@ impl Seat {
         if let Some(slot) = self.sockets.borrow_mut().get_mut(id.slot()) {
             *slot = None;
         }
+        self.alarms.borrow_mut().clear(id.slot());
         if let Some(front) = &self.front {
             let mut front = front.borrow_mut();
             front.disconnect(id);
@@ -544,7 +555,13 @@ impl Seat {
                 waker.wake_by_ref();
             }
         }
-        drop(sockets);
+        let mut alarms = self.alarms.borrow_mut();
+        while let Some(slot) = alarms.take_due(now_ns) {
+            if let Some(Some(waker)) = sockets.get(slot) {
+                waker.wake_by_ref();
+            }
+        }
+        drop((sockets, alarms));
         let last_ns = self.last_tick_ns.replace(now_ns);
         let late_ms = now_ns.saturating_sub(last_ns) / 1_000_000;
         if last_ns != 0 {

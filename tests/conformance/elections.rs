@@ -196,6 +196,36 @@ fn whoever_gives_up_waiting_leaves_the_queue() {
 }
 
 #[test]
+fn whoever_waits_longer_than_its_time_leaves_the_queue() {
+    let (server, _dir) = start();
+    run(async {
+        let (client, _) = connect(server.address, &Builder::new()).await;
+        for lease in 1..=4 {
+            grant(&client, lease).await;
+        }
+        let timed = async |path: &str, message: &[u8]| {
+            let request = request(path).header("grpc-timeout", "1S");
+            raw::ask(&client, request, framed(message)).await
+        };
+        let over = |answer: &raw::Answer| {
+            let told = (answer.status.as_deref(), answer.message.as_deref());
+            assert_eq!(told, (Some("4"), Some("context deadline exceeded")));
+        };
+        well(&timed(LOCK, &named(b"l", 1)).await);
+        let (third, _keep) = begin(&client, LOCK, &named(b"l", 3)).await;
+        until_keys(&client, "l", &["l/1", "l/3"]).await;
+        over(&timed(LOCK, &named(b"l", 2)).await);
+        until_keys(&client, "l", &["l/1", "l/3"]).await;
+        well(&timed(CAMPAIGN, &campaign(1, b"v")).await);
+        over(&timed(CAMPAIGN, &campaign(4, b"v")).await);
+        until_keys(&client, "e", &["e/1"]).await;
+        over(&timed(OBSERVE, &field(1, b"nobody")).await);
+        well(&ask(&client, UNLOCK, &field(1, b"l/1")).await);
+        assert_eq!(bytes_of(&well(&finished(third).await), 2), b"l/3");
+    });
+}
+
+#[test]
 fn many_wait_for_a_lock_and_each_gets_it_once() {
     let (server, _dir) = start();
     run(async {

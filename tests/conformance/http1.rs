@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::Digest as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Sends bytes on a connection of their own; status, headers and body.
 fn send(address: SocketAddr, bytes: &[u8]) -> (u16, String, String) {
@@ -489,6 +489,65 @@ fn a_client_that_leaves_takes_its_lock_request_along() {
     while count() != Some('1') {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_call_through_the_gateway_is_over_when_its_time_is() {
+    let (server, _dir) = start();
+    let timed = |timeout: &str, path: &str, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nGrpc-Timeout: {timeout}\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        let (status, _, body) = send(server.address, request.as_bytes());
+        (status, body)
+    };
+    let over = r#"{"code":4,"message":"context deadline exceeded"}"#;
+    let put = r#"{"key":"Zm9v"}"#;
+    for (timeout, status) in [
+        ("", 200),
+        ("30S", 200),
+        ("123456789m", 200),
+        ("1n", 504),
+        ("-1S", 504),
+    ] {
+        let (told, body) = timed(timeout, "/v3/kv/put", put);
+        assert_eq!(told, status, "{timeout}");
+        assert_eq!(status == 504, body == over, "{timeout}: {body}");
+    }
+    for path in ["/v3/kv/put", "/v3/watch"] {
+        let text = r#"{"code":3,"message":"invalid grpc-timeout: x"}"#;
+        assert_eq!(timed("x", path, "{bad"), (400, text.to_owned()));
+    }
+    for lease in ["1", "2"] {
+        let body = format!(r#"{{"TTL":600,"ID":{lease}}}"#);
+        ask(server.address, "POST", "/v3/lease/grant", &body);
+    }
+    let lock = |lease| format!(r#"{{"name":"bA==","lease":{lease}}}"#);
+    assert_eq!(timed("30S", "/v3/lock/lock", &lock(1)).0, 200);
+    let began = Instant::now();
+    let late = timed("200m", "/v3/lock/lock", &lock(2));
+    assert_eq!(late, (504, over.to_owned()));
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    let keys = r#"{"key":"bC8=","range_end":"bDA=","count_only":true}"#;
+    while !ask(server.address, "POST", "/v3/kv/range", keys)
+        .1
+        .contains(r#""count":"1""#)
+    {
+        std::thread::yield_now();
+    }
+    // A stream that has begun ends with a line, another is refused.
+    let error = format!("{{\"error\":{over}}}\n");
+    let watch = r#"{"create_request":{"key":"Zm9v"}}"#;
+    let (status, body) = timed("1S", "/v3/watch", watch);
+    assert_eq!(status, 200);
+    let lines = unchunked(&body).expect("chunks to the end");
+    let (created, rest) = lines.split_once('\n').expect("two lines");
+    assert!(created.ends_with(r#""created":true}}"#), "{created}");
+    assert_eq!(rest, error);
+    let observed = timed("200m", "/v3/election/observe", r#"{"name":"bm8="}"#);
+    assert_eq!(observed, (504, error));
 }
 
 #[test]

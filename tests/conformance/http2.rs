@@ -9,7 +9,10 @@ use h2::client::{Builder, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::Request;
 use quoin::etcd::pb::{Fields, Value};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 
 fn told(answer: &raw::Answer) -> (Option<&str>, Option<&str>) {
     (answer.status.as_deref(), answer.message.as_deref())
@@ -54,13 +57,191 @@ fn what_is_no_call_is_refused_with_a_reason() {
             open(&client, request(RANGE).header("grpc-encoding", "gzip")).await;
         assert_eq!(finished(response).await.status.as_deref(), Some("12"));
 
-        // Not gRPC at all.
-        let plain = Request::post("http://quoin/v3/kv/range").header("content-type", "text/plain");
-        let (response, _stream) = open(&client, plain).await;
-        assert_eq!(finished(response).await.http, 415);
-        let (response, _stream) = open(&client, Request::get("http://quoin/health")).await;
-        assert_eq!(finished(response).await.http, 405);
         assert_eq!(told(&call(&client, PUT, put(b"k", b"v")).await), FINE);
+    });
+}
+
+#[test]
+fn what_is_not_grpc_is_told_so_in_its_words() {
+    let (server, _dir) = start();
+    run(async {
+        let (client, _) = connect(server.address, &Builder::new()).await;
+        let plain = Request::post("http://quoin/v3/kv/range").header("content-type", "text/plain");
+        let page = Request::get("http://quoin/health");
+        let got = Request::get(format!("http://quoin{RANGE}"))
+            .header("content-type", "application/grpc+proto");
+        // Before anything else is looked at.
+        let both = plain_timed("text/plain", "1");
+        for (request, http, content, code, text) in [
+            (
+                plain,
+                415,
+                "application/grpc",
+                "3",
+                r#"invalid gRPC request content-type "text/plain""#,
+            ),
+            (
+                page,
+                415,
+                "application/grpc",
+                "3",
+                r#"invalid gRPC request content-type """#,
+            ),
+            (
+                both,
+                415,
+                "application/grpc",
+                "3",
+                r#"invalid gRPC request content-type "text/plain""#,
+            ),
+            (
+                got,
+                405,
+                "application/grpc+proto",
+                "13",
+                r#"Received a HEADERS frame with :method "GET" which should be POST"#,
+            ),
+        ] {
+            let (response, _stream) = open(&client, request).await;
+            let answer = finished(response).await;
+            assert_eq!(answer.http, http);
+            assert_eq!(answer.content.as_deref(), Some(content));
+            assert_eq!(told(&answer), (Some(code), Some(text)));
+        }
+        // The kind of content that a call names is that of its answer.
+        for (asked, answered) in [
+            ("application/grpc", "application/grpc"),
+            ("application/grpc+", "application/grpc"),
+            ("application/grpc+proto", "application/grpc+proto"),
+            ("application/grpc;proto", "application/grpc+proto"),
+        ] {
+            for path in [PUT, "/etcdserverpb.KV/Nothing"] {
+                let request =
+                    Request::post(format!("http://quoin{path}")).header("content-type", asked);
+                let answer = raw::ask(&client, request, put(b"k", b"v")).await;
+                assert_eq!(answer.content.as_deref(), Some(answered), "{asked} {path}");
+            }
+        }
+    });
+}
+
+fn plain_timed(content: &str, timeout: &str) -> http::request::Builder {
+    Request::post(format!("http://quoin{RANGE}"))
+        .header("content-type", content)
+        .header("grpc-timeout", timeout)
+}
+
+fn timed(path: &str, timeout: &str) -> http::request::Builder {
+    request(path).header("grpc-timeout", timeout)
+}
+
+const OVER: (Option<&str>, Option<&str>) = (Some("4"), Some("context deadline exceeded"));
+
+#[test]
+fn a_call_whose_time_is_over_is_ended() {
+    let (server, _dir) = start();
+    run(async {
+        let (client, _) = connect(server.address, &Builder::new()).await;
+        for (timeout, text) in [
+            ("", r#"transport: timeout string is too short: """#),
+            ("1x", r#"transport: timeout unit is not recognized: "1x""#),
+            (
+                "123456789m",
+                r#"transport: timeout string is too long: "123456789m""#,
+            ),
+            ("-1S", r#"strconv.ParseUint: parsing "-1": invalid syntax"#),
+        ] {
+            let answer = raw::ask(&client, timed(PUT, timeout), put(b"k", b"v")).await;
+            let text = format!("malformed grpc-timeout: {text}");
+            assert_eq!(answer.http, 400, "{timeout}");
+            assert_eq!(told(&answer), (Some("13"), Some(&*text)));
+        }
+        // What comes too late is not done.
+        for timeout in ["0m", "1n"] {
+            let answer = raw::ask(&client, timed(PUT, timeout), put(b"late", b"v")).await;
+            assert_eq!(told(&answer), OVER, "{timeout}");
+        }
+        let read = call(&client, RANGE, get(b"late")).await;
+        let found = fields(&read.bytes[5..]).any(|(number, _)| number == 2);
+        assert!(!found, "{read:?}");
+        let both = timed(PUT, "1n").header("grpc-timeout", "30S");
+        assert_eq!(told(&raw::ask(&client, both, put(b"k", b"v")).await), FINE);
+        for timeout in ["30S", "99999999H"] {
+            let answer = raw::ask(&client, timed(PUT, timeout), put(b"k", b"v")).await;
+            assert_eq!(told(&answer), FINE, "{timeout}");
+        }
+        // A message that does not come is not waited for; streams end, and others go on.
+        let began = Instant::now();
+        let (waiting, _keep) = open(&client, timed(PUT, "1500m")).await;
+        let mut untimed = Watching::open(&client, watch_all(0)).await;
+        let mut patient = Watching::begin(&client, timed(WATCH, "1M"), watch_all(0)).await;
+        let mut watching = Watching::begin(&client, timed(WATCH, "2S"), watch_all(0)).await;
+        let keep_alive = timed(KEEP_ALIVE, "1S");
+        let mut renewing = Watching::begin(&client, keep_alive, framed(&[8, 7])).await;
+        let health = timed(HEALTH_WATCH, "500m");
+        let mut health = Watching::begin(&client, health, framed(b"")).await;
+        for stream in [
+            &mut untimed,
+            &mut patient,
+            &mut watching,
+            &mut renewing,
+            &mut health,
+        ] {
+            stream.message().await;
+        }
+        assert_eq!(health.end().await, OVER);
+        assert!(began.elapsed() >= Duration::from_millis(500));
+        assert_eq!(renewing.end().await, OVER);
+        assert_eq!(told(&finished(waiting).await), OVER);
+        assert!(began.elapsed() >= Duration::from_millis(1_500));
+        assert_eq!(watching.end().await, OVER);
+        assert!(began.elapsed() >= Duration::from_secs(2));
+        assert!(began.elapsed() < Duration::from_secs(20));
+        assert_eq!(told(&call(&client, PUT, put(b"k", b"v")).await), FINE);
+        assert_eq!(untimed.told(5).await, [5]);
+        assert_eq!(patient.told(5).await, [5]);
+    });
+}
+
+#[test]
+fn a_call_that_stands_still_is_reset_when_its_time_is_over() {
+    let (server, _dir) = start();
+    run(async {
+        let (client, _) = connect(server.address, &wide_open()).await;
+        let stalled = Watching::begin(&client, timed(WATCH, "2S"), watch_all(0)).await;
+        let value = vec![b'v'; 40_000];
+        for _ in 0..20 {
+            assert_eq!(told(&call(&client, PUT, put(b"k", &value)).await), FINE);
+        }
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        let mut body = stalled.body;
+        let end = loop {
+            match body.data().await.expect("no end by itself") {
+                Ok(chunk) => drop(body.flow_control().release_capacity(chunk.len())),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(end.reason(), Some(h2::Reason::CANCEL));
+        assert_eq!(told(&call(&client, PUT, put(b"k", b"v")).await), FINE);
+    });
+}
+
+#[test]
+fn deadlines_of_many_calls_are_kept_while_calls_come_and_go() {
+    let (server, _dir) = start();
+    run(async {
+        let (client, _) = connect(server.address, &Builder::new()).await;
+        let mut waiting = Vec::new();
+        for n in 0..150 {
+            // The later the call, the earlier its deadline, and the other way round.
+            let ms = if n % 2 == 0 { 1_000 - n } else { 200 + n };
+            waiting.push(open(&client, timed(PUT, &format!("{ms}m"))).await);
+            let answer = raw::ask(&client, timed(PUT, "20S"), put(b"k", b"v")).await;
+            assert_eq!(told(&answer), FINE);
+        }
+        for (response, _keep) in waiting {
+            assert_eq!(told(&finished(response).await), OVER);
+        }
     });
 }
 
@@ -175,16 +356,27 @@ struct Watching {
     body: RecvStream,
     _requests: SendStream<Bytes>,
     kept: Vec<u8>,
+    trailers: Option<http::HeaderMap>,
 }
 
 impl Watching {
     async fn open(client: &SendRequest<Bytes>, message: Vec<u8>) -> Watching {
-        let (response, mut requests) = open(client, request(WATCH)).await;
+        Watching::begin(client, request(WATCH), message).await
+    }
+
+    /// Begins any stream with a message.
+    async fn begin(
+        client: &SendRequest<Bytes>,
+        request: http::request::Builder,
+        message: Vec<u8>,
+    ) -> Watching {
+        let (response, mut requests) = open(client, request).await;
         requests.send_data(message.into(), false).expect("open");
         Watching {
             body: response.await.expect("headers").into_body(),
             _requests: requests,
             kept: Vec::new(),
+            trailers: None,
         }
     }
 
@@ -204,6 +396,15 @@ impl Watching {
             let _ = self.body.flow_control().release_capacity(chunk.len());
             self.kept.extend_from_slice(&chunk);
         }
+    }
+
+    /// What is told at the end, which comes behind no other message.
+    async fn end(&mut self) -> (Option<&str>, Option<&str>) {
+        assert!(self.body.data().await.is_none() && self.kept.is_empty());
+        let trailers = self.body.trailers().await.expect("open");
+        let trailers = self.trailers.insert(trailers.expect("trailers"));
+        let of = |name: &str| trailers.get(name).and_then(|value| value.to_str().ok());
+        (of("grpc-status"), of("grpc-message"))
     }
 
     /// Takes what is told until a revision has come, and returns the revisions of the events.

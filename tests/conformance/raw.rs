@@ -15,6 +15,8 @@ pub const WATCH: &str = "/etcdserverpb.Watch/Watch";
 #[derive(Debug)]
 pub struct Answer {
     pub http: u16,
+    /// The kind of content.
+    pub content: Option<String>,
     pub bytes: Vec<u8>,
     pub status: Option<String>,
     pub message: Option<String>,
@@ -104,7 +106,16 @@ pub async fn open(
 }
 
 pub async fn call(client: &SendRequest<Bytes>, path: &str, body: Vec<u8>) -> Answer {
-    let (response, mut stream) = open(client, request(path)).await;
+    ask(client, request(path), body).await
+}
+
+/// Sends a request, headers and body.
+pub async fn ask(
+    client: &SendRequest<Bytes>,
+    request: http::request::Builder,
+    body: Vec<u8>,
+) -> Answer {
+    let (response, mut stream) = open(client, request).await;
     stream.send_data(body.into(), true).expect("it is sent");
     finished(response).await
 }
@@ -126,6 +137,7 @@ pub async fn finished(response: ResponseFuture) -> Answer {
     };
     Answer {
         http: head.status.as_u16(),
+        content: of("content-type"),
         bytes,
         status: of("grpc-status"),
         message: of("grpc-message"),

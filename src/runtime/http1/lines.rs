@@ -7,7 +7,7 @@ use super::{Answers, Desk};
 use crate::etcd::http as pages;
 use crate::etcd::json::schema::Path;
 use crate::etcd::json::{Splitter, to_message};
-use crate::etcd::{Code, Method, Status, message};
+use crate::etcd::{Code, Method, Status, message, timeout};
 use crate::node::front::Front;
 use bytes::Bytes;
 use http_body::Body as _;
@@ -23,6 +23,8 @@ pub struct Lines {
     path: &'static Path,
     /// How the front knows it.
     number: u64,
+    /// Until when it may take.
+    deadline_ns: u64,
     /// The body, as long as it goes on.
     body: Option<Incoming>,
     text: Splitter,
@@ -45,13 +47,14 @@ pub struct Lines {
 
 impl Lines {
     /// A stream of which nothing has been read.
-    pub fn new(desk: &Rc<Desk>, path: &'static Path, body: Incoming) -> Lines {
+    pub fn new(desk: &Rc<Desk>, path: &'static Path, body: Incoming, deadline_ns: u64) -> Lines {
         let number = desk.take_number();
         desk.streams.borrow_mut().insert(number, Answers::new());
         Lines {
             desk: Rc::clone(desk),
             path,
             number,
+            deadline_ns,
             body: Some(body),
             text: Splitter::default(),
             kept: 0,
@@ -95,6 +98,9 @@ impl Lines {
         };
         if desk.seat().is_stopping() {
             return self.refuse(crate::api::Error::Stopped.into());
+        }
+        if desk.is_over(self.deadline_ns) {
+            return self.refuse(timeout::exceeded());
         }
         if self.failed.is_none()
             && let Err(status) = self.read(cx, front)

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::ready::{Nudged, Ready};
-use super::stream::{Incoming, Outgoing};
+use super::stream::{Incoming, Kind, Outgoing};
 use crate::etcd::{Code, Method};
 use crate::runtime::seat::Seat;
 use bytes::Bytes;
@@ -15,6 +15,10 @@ pub struct Call {
     pub generation: u32,
     pub method: Method,
     pub began_ns: u64,
+    /// What kind of content the answer is said to be.
+    pub kind: Kind,
+    /// Until when it may take.
+    pub deadline_ns: u64,
     /// How it ends is decided, and counted.
     pub ended: bool,
     pub respond: SendResponse<Bytes>,

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::etcd::message::{self, Parsed};
-use crate::etcd::{Code, Method, Status};
+use crate::etcd::{Code, Method, Status, timeout};
 use bytes::{Buf as _, Bytes};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -15,25 +15,103 @@ use std::task::{Context, Poll, Waker};
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+/// A longer name of a call's kind of content is not kept for the answer.
+const KIND_BYTES_MAX: usize = 32;
 
-/// What a request's headers ask for.
-pub enum Asked {
-    /// A call that is served.
-    Call(Method),
-    /// Not a call of gRPC.
-    NotGrpc(StatusCode),
+/// A call that is served, by its headers.
+pub struct Asked {
+    pub method: Method,
+    /// How long it may take, if there is a limit.
+    pub timeout_ns: Option<u64>,
+    /// What kind of content its answer will be.
+    pub kind: Kind,
 }
 
-/// Reads a request's headers.
-pub fn read_head(head: &request::Parts, has_leader: bool) -> Result<Asked, Status> {
-    if head.method != http::Method::POST {
-        return Ok(Asked::NotGrpc(StatusCode::METHOD_NOT_ALLOWED));
+/// The kind of content of a call, which is that of its answer; `None` is gRPC and no more.
+pub type Kind = Option<Box<HeaderValue>>;
+
+/// Why a request is not served, by its headers.
+pub struct Refusal {
+    http: StatusCode,
+    kind: Kind,
+    status: Status,
+}
+
+impl Refusal {
+    /// Answers with it.
+    pub fn send(&self, respond: &mut SendResponse<Bytes>) {
+        refuse_with(respond, self.http, &self.kind, &self.status);
     }
+}
+
+/// Reads a request's headers. What is wrong with them is told in the order in which etcd looks at
+/// them.
+pub fn read_head(head: &request::Parts, has_leader: bool) -> Result<Asked, Refusal> {
     let header = |name: &str| head.headers.get(name).map(HeaderValue::as_bytes);
-    let grpc = header("content-type").and_then(|kind| kind.strip_prefix(b"application/grpc"));
-    if !grpc.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';'))) {
-        return Ok(Asked::NotGrpc(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    let content = header("content-type").unwrap_or_default();
+    let Some(kind) = kind(content) else {
+        let content = String::from_utf8_lossy(content);
+        return Err(Refusal {
+            http: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            kind: None,
+            status: Status::new(
+                Code::InvalidArgument,
+                format!("invalid gRPC request content-type {content:?}"),
+            ),
+        });
+    };
+    let refuse = |http, code, text| {
+        Err(Refusal {
+            http,
+            kind: kind.clone(),
+            status: Status::new(code, text),
+        })
+    };
+    // Of several the last counts.
+    let timeout = head.headers.get_all("grpc-timeout").iter().next_back();
+    let timeout = timeout.map(|value| timeout::of_call(value.as_bytes()));
+    let timeout_ns = match timeout.transpose() {
+        Ok(timeout_ns) => timeout_ns,
+        Err(malformed) => return refuse(StatusCode::BAD_REQUEST, Code::Internal, malformed),
+    };
+    if head.method != http::Method::POST {
+        let text = format!(
+            "Received a HEADERS frame with :method {:?} which should be POST",
+            head.method.as_str()
+        );
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, Code::Internal, text);
     }
+    match read_call(head, has_leader) {
+        Ok(method) => Ok(Asked {
+            method,
+            timeout_ns,
+            kind,
+        }),
+        Err(status) => Err(Refusal {
+            http: StatusCode::OK,
+            kind,
+            status,
+        }),
+    }
+}
+
+/// The kind of content of the answer to a call of that content; `None` if it is no call.
+fn kind(content: &[u8]) -> Option<Kind> {
+    let rest = content.strip_prefix(b"application/grpc")?;
+    match rest {
+        [] | [b'+' | b';'] => Some(None),
+        [b'+' | b';', kind @ ..] if kind.len() > KIND_BYTES_MAX => Some(None),
+        [b'+' | b';', kind @ ..] => {
+            let kind = [b"application/grpc+", kind].concat();
+            Some(HeaderValue::from_bytes(&kind).ok().map(Box::new))
+        }
+        _ => None,
+    }
+}
+
+/// Reads the headers of what is a call of gRPC.
+fn read_call(head: &request::Parts, has_leader: bool) -> Result<Method, Status> {
+    let header = |name: &str| head.headers.get(name).map(HeaderValue::as_bytes);
     let method = Method::from_path(head.uri.path())?;
     if let Some(encoding) = header("grpc-encoding")
         && encoding != b"identity"
@@ -53,7 +131,7 @@ pub fn read_head(head: &request::Parts, has_leader: bool) -> Result<Asked, Statu
     if !has_leader && header("hasleader") == Some(b"true") {
         return Err(crate::api::Error::NoLeader.into());
     }
-    Ok(Asked::Call(method))
+    Ok(method)
 }
 
 /// Messages on their way in.
@@ -143,21 +221,22 @@ pub fn ended_early() -> Status {
     )
 }
 
-/// Refuses a call, or says that it is none: headers alone. What fails here fails because the
-/// client is gone.
-pub fn refuse(respond: &mut SendResponse<Bytes>, status: &Status) {
+/// Refuses a call: headers alone. What fails here fails because the client is gone.
+pub fn refuse(respond: &mut SendResponse<Bytes>, kind: &Kind, status: &Status) {
+    refuse_with(respond, StatusCode::OK, kind, status);
+}
+
+fn refuse_with(respond: &mut SendResponse<Bytes>, http: StatusCode, kind: &Kind, status: &Status) {
     let mut response = Response::new(());
+    *response.status_mut() = http;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, GRPC);
+    headers.insert(CONTENT_TYPE, content(kind));
     put_status(headers, status);
     let _ = respond.send_response(response, true);
 }
 
-/// Answers a request that is no call.
-pub fn refuse_plainly(respond: &mut SendResponse<Bytes>, code: StatusCode) {
-    let mut response = Response::new(());
-    *response.status_mut() = code;
-    let _ = respond.send_response(response, true);
+fn content(kind: &Kind) -> HeaderValue {
+    kind.as_deref().cloned().unwrap_or(GRPC)
 }
 
 /// Messages on their way out.
@@ -188,9 +267,9 @@ pub enum Sent {
 
 impl Outgoing {
     /// Begins to answer a call; `None` if the client is gone.
-    pub fn begin(respond: &mut SendResponse<Bytes>) -> Option<Outgoing> {
+    pub fn begin(respond: &mut SendResponse<Bytes>, kind: &Kind) -> Option<Outgoing> {
         let mut response = Response::new(());
-        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        response.headers_mut().insert(CONTENT_TYPE, content(kind));
         let stream = respond.send_response(response, false).ok()?;
         Some(Outgoing {
             stream,
@@ -214,6 +293,16 @@ impl Outgoing {
     /// Whether the client has given up; `cx` is woken when it does.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
         self.stream.poll_reset(cx).is_ready()
+    }
+
+    /// Whether the client has been given all messages so far, and each of them whole.
+    pub fn is_between_messages(&self) -> bool {
+        self.queue.is_empty() && self.left == 0
+    }
+
+    /// Ends the call at once, wherever the answer stands.
+    pub fn cancel(&mut self) {
+        self.stream.send_reset(Reason::CANCEL);
     }
 
     /// Ends the call behind the messages added so far.

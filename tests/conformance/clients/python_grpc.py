@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 
+import grpc
 import pyetcd
 
 host, port = sys.argv[1].rsplit(":", 1)
@@ -123,6 +124,26 @@ def member():
     etcd.defragment()
 
 
-for step in (keys, transactions, watches, leases, locks, member):
+def field(number, value):
+    """A field of a protobuf message."""
+    length, left = b"", len(value)
+    while left >= 0x80:
+        length, left = length + bytes([left & 0x7F | 0x80]), left >> 7
+    return bytes([number << 3 | 2]) + length + bytes([left]) + value
+
+
+def deadlines():
+    """A call ends when its time is over."""
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        observe = channel.unary_stream("/v3electionpb.Election/Observe")
+        try:
+            next(observe(field(1, b"py/nobody"), timeout=0.3))
+        except grpc.RpcError as error:
+            same(error.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
+        else:
+            raise AssertionError("somebody leads")
+
+
+for step in (keys, transactions, watches, leases, locks, member, deadlines):
     step()
     print("ok etcd-sdk-python:", step.__name__, flush=True)
