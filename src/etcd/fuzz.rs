@@ -4,17 +4,23 @@
 use super::frames::Frames;
 use super::json::{Splitter, schema::PATHS, to_message};
 use super::pb::Fields;
-use super::{Method, decode, http, member, message, timeout, watch};
+use super::{Method, decode, gzip, http, member, message, timeout, watch};
 use crate::api::{Request, RequestOp, TxnRequest, WatchRequest};
 
-/// Takes `bytes` for what comes on a stream and for a header, and what stands behind a byte that
-/// chooses the call for a message.
+/// Takes `bytes` for what comes on a stream, for a compressed message and for a header, and what
+/// stands behind a byte that chooses the call for a message.
 ///
 /// # Panics
 /// If a decoded request holds bytes from elsewhere, or more operations than the message can hold.
 pub fn fuzz_message(bytes: &[u8]) {
-    if let Ok(message::Parsed::Message { message, consumed }) = message::parse(bytes, 1 << 20) {
+    if let Ok(message::Parsed::Message {
+        message, consumed, ..
+    }) = message::parse(bytes, 1 << 20)
+    {
         assert_eq!(message.len() + message::PREFIX_BYTES, consumed);
+    }
+    if let Ok(message) = gzip::unpack(bytes, 1 << 16) {
+        assert!(message.len() <= 1 << 16);
     }
     let _ = (timeout::of_call(bytes), timeout::of_gateway(bytes));
     let Some((choice, body)) = bytes.split_first() else {

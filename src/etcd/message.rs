@@ -13,6 +13,8 @@ pub enum Parsed<'a> {
     Message {
         /// Its bytes.
         message: &'a [u8],
+        /// They are compressed, as the call's headers say.
+        packed: bool,
         /// Bytes it takes with its prefix.
         consumed: usize,
     },
@@ -31,11 +33,11 @@ pub fn parse(bytes: &[u8], bytes_max: usize) -> Result<Parsed<'_>, Status> {
             total: PREFIX_BYTES,
         });
     };
-    let [compressed, a, b, c, d] = *prefix;
-    if compressed != 0 {
+    let [packed, a, b, c, d] = *prefix;
+    if packed > 1 {
         return Err(Status::new(
-            Code::Unimplemented,
-            "grpc: compressed requests are not supported by this server",
+            Code::Internal,
+            format!("grpc: received unexpected payload format {packed}"),
         ));
     }
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -48,6 +50,7 @@ pub fn parse(bytes: &[u8], bytes_max: usize) -> Result<Parsed<'_>, Status> {
     Ok(match rest.get(..length) {
         Some(message) => Parsed::Message {
             message,
+            packed: packed == 1,
             consumed: PREFIX_BYTES + length,
         },
         None => Parsed::NeedMore {
@@ -102,6 +105,7 @@ mod tests {
         followed.push(9);
         let whole = Parsed::Message {
             message: b"hello",
+            packed: false,
             consumed: 10,
         };
         assert_eq!(parse(&followed, 5), Ok(whole));
@@ -123,14 +127,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_compressed_is_refused_by_its_prefix() {
+    fn what_is_too_long_or_of_no_known_format_is_refused_by_its_prefix() {
         let long = parse(b"\0\0\0\0\x06", 5).unwrap_err();
         assert_eq!(long.code, Code::ResourceExhausted);
         assert_eq!(
             long.message,
             "grpc: received message larger than max (6 vs. 5)"
         );
-        let packed = parse(b"\x01\0\0\0\x01", 5).unwrap_err();
-        assert_eq!(packed.code, Code::Unimplemented);
+        let odd = parse(b"\x02\0\0\0\x01", 5).unwrap_err();
+        assert_eq!(odd.code, Code::Internal);
+        assert_eq!(odd.message, "grpc: received unexpected payload format 2");
+        let packed = Parsed::Message {
+            message: b"a",
+            packed: true,
+            consumed: 6,
+        };
+        assert_eq!(parse(b"\x01\0\0\0\x01a", 5), Ok(packed));
     }
 }

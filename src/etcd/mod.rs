@@ -1,7 +1,7 @@
 //! etcd's v3 API: protobuf messages and gRPC's framing, as conversions to and from `api`. No
 //! sockets, no clocks, no store.
 //!
-//! Reading order: `pb` is protobuf's wire format, `message` gRPC's framing, `status` how calls
+//! Reading order: `pb` is protobuf's wire format, `message` gRPC's framing, `gzip` its compression, `status` how calls
 //! fail, `timeout` how long they may take, `method` which calls there are; `request` reads requests in place, `reply` writes answers,
 //! `sized` those that are given in pieces, `member` those about the member and its cluster,
 //! `watch` those of watches, `election` those of locks and elections; `hash` is etcd's hash of a
@@ -13,6 +13,8 @@
 pub mod pb;
 
 pub mod message;
+
+pub mod gzip;
 
 mod status;
 

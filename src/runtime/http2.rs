@@ -16,7 +16,7 @@ mod stream;
 
 use crate::api;
 use crate::etcd::timeout::{self, NEVER_NS};
-use crate::etcd::{Code, Status};
+use crate::etcd::{Code, Status, gzip};
 use crate::limits;
 use crate::node::front::{Answers, Front, Verdict};
 use crate::runtime::http_io::Io;
@@ -272,6 +272,7 @@ impl Session {
     ) {
         let Asked {
             method,
+            gzip,
             timeout_ns,
             kind,
         } = match asked {
@@ -284,7 +285,7 @@ impl Session {
         }
         self.generation = self.generation.wrapping_add(1);
         let now_ns = self.place.seat.clock.now_ns();
-        let incoming = Incoming::new(body, now_ns);
+        let incoming = Incoming::new(body, gzip, now_ns);
         let deadline_ns =
             timeout_ns.map_or(NEVER_NS, |timeout_ns| now_ns.saturating_add(timeout_ns));
         if deadline_ns < self.deadline_ns {
@@ -411,6 +412,14 @@ impl Session {
                     };
                 }
                 Received::Whole(message) => message,
+                Received::Packed(packed) => match gzip::unpack(&packed, self.message_bytes_max) {
+                    Ok(message) => message.into(),
+                    Err(status) => {
+                        // As much as it may have cost.
+                        *cost += self.message_bytes_max / 4096;
+                        return self.end(key, Err(status));
+                    }
+                },
             };
             let now_ns = self.place.seat.clock.now_ns();
             if now_ns >= call.deadline_ns {

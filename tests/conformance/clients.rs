@@ -381,7 +381,7 @@ fn python(script: &str, steps: usize) {
 
 #[test]
 fn a_python_client_over_grpc_works() {
-    python("python_grpc.py", 7);
+    python("python_grpc.py", 8);
 }
 
 #[test]

@@ -5,10 +5,13 @@ use super::raw::{
 };
 use super::start;
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use h2::client::{Builder, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::Request;
 use quoin::etcd::pb::{Fields, Value};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
@@ -49,14 +52,6 @@ fn what_is_no_call_is_refused_with_a_reason() {
         );
         let answer = call(&client, PUT, Vec::new()).await;
         assert_eq!(answer.status.as_deref(), Some("13"));
-        let mut packed = get(b"k");
-        packed[0] = 1;
-        let answer = call(&client, RANGE, packed).await;
-        assert_eq!(answer.status.as_deref(), Some("12"));
-        let (response, _stream) =
-            open(&client, request(RANGE).header("grpc-encoding", "gzip")).await;
-        assert_eq!(finished(response).await.status.as_deref(), Some("12"));
-
         assert_eq!(told(&call(&client, PUT, put(b"k", b"v")).await), FINE);
     });
 }
@@ -122,6 +117,99 @@ fn what_is_not_grpc_is_told_so_in_its_words() {
                 assert_eq!(answer.content.as_deref(), Some(answered), "{asked} {path}");
             }
         }
+    });
+}
+
+/// A message that is compressed, behind its prefix.
+fn packed(message: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(message).expect("memory");
+    let mut out = framed(&encoder.finish().expect("memory"));
+    out[0] = 1;
+    out
+}
+
+#[test]
+fn compressed_messages_are_read() {
+    let (server, _dir) = start();
+    run(async {
+        let (client, _) = connect(server.address, &Builder::new()).await;
+        let encoded = |path: &str, encoding: &str| request(path).header("grpc-encoding", encoding);
+        let ask = async |encoding: &str, body: Vec<u8>| {
+            raw::ask(&client, encoded(PUT, encoding), body).await
+        };
+        let value = vec![b'z'; 100_000];
+        let message = [field(1, b"z"), field(2, &value)].concat();
+        assert_eq!(told(&ask("gzip", packed(&message)).await), FINE);
+        let read = call(&client, RANGE, get(b"z")).await;
+        assert!(read.bytes.len() > value.len());
+        assert_eq!(
+            told(&ask("gzip", put(b"k", b"v")).await),
+            FINE,
+            "it need not be"
+        );
+        // Streams, in which each message is for itself.
+        let create = &watch_all(0)[5..];
+        let both = [packed(create), watch_all(0)].concat();
+        let mut watching = Watching::begin(&client, encoded(WATCH, "gzip"), both).await;
+        for _ in 0..2 {
+            let created = watching.message().await;
+            assert!(created.ends_with(&[24, 1]), "{created:?}");
+        }
+        let bomb = packed(&vec![0; 64 << 20]);
+        let started = Instant::now();
+        for _ in 0..20 {
+            let too_long = "grpc: received message after decompression larger than max 2097152";
+            let answer = ask("gzip", bomb.clone()).await;
+            assert_eq!(told(&answer), (Some("8"), Some(too_long)));
+        }
+        assert!(started.elapsed() < Duration::from_secs(10));
+        let mut odd = put(b"k", b"v");
+        odd[0] = 2;
+        let mut cut = packed(&message);
+        cut.truncate(cut.len() - 3);
+        let length = cut.len() as u32 - 5;
+        cut[1..5].copy_from_slice(&length.to_be_bytes());
+        let mut garbage = framed(b"garbage");
+        garbage[0] = 1;
+        for (encoding, body, code, text) in [
+            (
+                "identity",
+                packed(&message),
+                "13",
+                "grpc: compressed flag set with identity or empty encoding",
+            ),
+            (
+                "gzip",
+                odd,
+                "13",
+                "grpc: received unexpected payload format 2",
+            ),
+            (
+                "gzip",
+                cut,
+                "13",
+                "grpc: failed to read decompressed data: unexpected EOF",
+            ),
+            (
+                "gzip",
+                garbage,
+                "13",
+                "grpc: failed to decompress the message: unexpected EOF",
+            ),
+            (
+                "deflate",
+                put(b"k", b"v"),
+                "12",
+                r#"grpc: Decompressor is not installed for grpc-encoding "deflate""#,
+            ),
+        ] {
+            let answer = ask(encoding, body).await;
+            assert_eq!(told(&answer), (Some(code), Some(text)));
+        }
+        let plain = call(&client, PUT, packed(&message)).await;
+        assert_eq!(plain.status.as_deref(), Some("13"));
+        assert_eq!(told(&call(&client, PUT, put(b"k", b"v")).await), FINE);
     });
 }
 

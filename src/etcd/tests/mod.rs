@@ -429,7 +429,9 @@ fn kv(key: &[u8], revision: i64) -> api::OwnedKeyValue {
 /// The message behind its prefix.
 fn unframed(out: &[u8]) -> &[u8] {
     match message::parse(out, usize::MAX).unwrap() {
-        message::Parsed::Message { message, consumed } => {
+        message::Parsed::Message {
+            message, consumed, ..
+        } => {
             assert_eq!(consumed, out.len());
             message
         }

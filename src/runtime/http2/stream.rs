@@ -21,6 +21,8 @@ const KIND_BYTES_MAX: usize = 32;
 /// A call that is served, by its headers.
 pub struct Asked {
     pub method: Method,
+    /// Its messages may be compressed.
+    pub gzip: bool,
     /// How long it may take, if there is a limit.
     pub timeout_ns: Option<u64>,
     /// What kind of content its answer will be.
@@ -82,8 +84,9 @@ pub fn read_head(head: &request::Parts, has_leader: bool) -> Result<Asked, Refus
         return refuse(StatusCode::METHOD_NOT_ALLOWED, Code::Internal, text);
     }
     match read_call(head, has_leader) {
-        Ok(method) => Ok(Asked {
+        Ok((method, gzip)) => Ok(Asked {
             method,
+            gzip,
             timeout_ns,
             kind,
         }),
@@ -109,19 +112,22 @@ fn kind(content: &[u8]) -> Option<Kind> {
     }
 }
 
-/// Reads the headers of what is a call of gRPC.
-fn read_call(head: &request::Parts, has_leader: bool) -> Result<Method, Status> {
+/// Reads the headers of what is a call of gRPC: what is called, and whether its messages may be
+/// compressed.
+fn read_call(head: &request::Parts, has_leader: bool) -> Result<(Method, bool), Status> {
     let header = |name: &str| head.headers.get(name).map(HeaderValue::as_bytes);
     let method = Method::from_path(head.uri.path())?;
-    if let Some(encoding) = header("grpc-encoding")
-        && encoding != b"identity"
-    {
-        let name = String::from_utf8_lossy(encoding);
-        return Err(Status::new(
-            Code::Unimplemented,
-            format!("grpc: Decompressor is not installed for grpc-encoding {name:?}"),
-        ));
-    }
+    let gzip = match header("grpc-encoding").unwrap_or_default() {
+        b"" | b"identity" => false,
+        b"gzip" => true,
+        other => {
+            let name = String::from_utf8_lossy(other);
+            return Err(Status::new(
+                Code::Unimplemented,
+                format!("grpc: Decompressor is not installed for grpc-encoding {name:?}"),
+            ));
+        }
+    };
     if header("client-api-version").is_some_and(|version| std::str::from_utf8(version).is_err()) {
         return Err(Status::new(
             Code::InvalidArgument,
@@ -131,7 +137,7 @@ fn read_call(head: &request::Parts, has_leader: bool) -> Result<Method, Status> 
     if !has_leader && header("hasleader") == Some(b"true") {
         return Err(crate::api::Error::NoLeader.into());
     }
-    Ok(method)
+    Ok((method, gzip))
 }
 
 /// Messages on their way in.
@@ -139,6 +145,8 @@ pub struct Incoming {
     body: RecvStream,
     /// Received and not looked at: what stood behind a message.
     rest: Bytes,
+    /// Messages may be compressed.
+    gzip: bool,
     /// What has come of a message that is not complete.
     pub buffer: Vec<u8>,
     /// When it began.
@@ -149,6 +157,8 @@ pub struct Incoming {
 pub enum Received {
     /// A message.
     Whole(Bytes),
+    /// A message that is compressed.
+    Packed(Bytes),
     /// More is to come.
     Part,
     /// Nothing more will come.
@@ -161,10 +171,11 @@ pub enum Received {
 
 impl Incoming {
     /// A stream of which nothing has been read.
-    pub fn new(body: RecvStream, now_ns: u64) -> Incoming {
+    pub fn new(body: RecvStream, gzip: bool, now_ns: u64) -> Incoming {
         Incoming {
             body,
             rest: Bytes::new(),
+            gzip,
             buffer: Vec::new(),
             since_ns: now_ns,
         }
@@ -196,14 +207,25 @@ impl Incoming {
                 &chunk[..]
             };
             match message::parse(bytes, bytes_max) {
-                Ok(Parsed::Message { consumed, .. }) => {
+                Ok(Parsed::Message { packed: true, .. }) if !self.gzip => {
+                    return Received::Refused(Status::new(
+                        Code::Internal,
+                        "grpc: compressed flag set with identity or empty encoding",
+                    ));
+                }
+                Ok(Parsed::Message {
+                    consumed, packed, ..
+                }) => {
                     let mut whole = match kept {
                         true => Bytes::from(std::mem::take(&mut self.buffer)),
                         false => chunk,
                     };
                     self.rest = whole.split_off(consumed);
                     whole.advance(message::PREFIX_BYTES);
-                    return Received::Whole(whole);
+                    return match packed {
+                        false => Received::Whole(whole),
+                        true => Received::Packed(whole),
+                    };
                 }
                 Ok(Parsed::NeedMore { .. }) if kept => {}
                 Ok(Parsed::NeedMore { .. }) => self.buffer.extend_from_slice(&chunk),

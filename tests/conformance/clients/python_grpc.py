@@ -132,6 +132,23 @@ def field(number, value):
     return bytes([number << 3 | 2]) + length + bytes([left]) + value
 
 
+def compression():
+    """What a client compresses is read, up to what is too much; and answers are taken."""
+    gzip = grpc.Compression.Gzip
+    with grpc.insecure_channel(f"{host}:{port}", compression=gzip) as channel:
+        put = channel.unary_unary("/etcdserverpb.KV/Put")
+        put(field(1, b"py/z") + field(2, b"z" * 100_000), timeout=20)
+        same(etcd.get("py/z")[0], b"z" * 100_000)
+        got = channel.unary_unary("/etcdserverpb.KV/Range")(field(1, b"py/z"), timeout=20)
+        same(got.count(b"z" * 100_000), 1)
+        try:
+            put(field(1, b"py/z") + field(2, b"z" * (3 << 20)), timeout=20)
+        except grpc.RpcError as error:
+            same(error.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+        else:
+            raise AssertionError("3 MiB were taken")
+
+
 def deadlines():
     """A call ends when its time is over."""
     with grpc.insecure_channel(f"{host}:{port}") as channel:
@@ -144,6 +161,6 @@ def deadlines():
             raise AssertionError("somebody leads")
 
 
-for step in (keys, transactions, watches, leases, locks, member, deadlines):
+for step in (keys, transactions, watches, leases, locks, member, compression, deadlines):
     step()
     print("ok etcd-sdk-python:", step.__name__, flush=True)

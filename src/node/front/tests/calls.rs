@@ -50,9 +50,9 @@ impl Bench {
 
 fn unframed(bytes: &[u8]) -> Vec<u8> {
     match message::parse(bytes, usize::MAX) {
-        Ok(message::Parsed::Message { message, consumed }) if consumed == bytes.len() => {
-            message.to_vec()
-        }
+        Ok(message::Parsed::Message {
+            message, consumed, ..
+        }) if consumed == bytes.len() => message.to_vec(),
         other => panic!("{other:?}"),
     }
 }
