@@ -87,7 +87,8 @@ pub fn decode_election(
     if !leads && !is_election(method) {
         return Ok(None);
     }
-    let (parts, leader) = read().map_err(Refused::Malformed)?;
+    let unreadable = |malformed| Refused::Malformed(malformed).on(method);
+    let (parts, leader) = read().map_err(unreadable)?;
     if leads && parts.leader.is_none() {
         let text = "\"leader\" field must be provided";
         return Err(Status::new(Code::Unknown, text));

@@ -37,7 +37,7 @@ pub fn encode_downgrade(message: &[u8], header: &Header, out: &mut Vec<u8>) -> R
     while let Some((number, value)) = fields.field().map_err(Refused::Malformed)? {
         match number {
             1 => value.set_enum(&mut action),
-            2 => value.set_bytes(&mut version),
+            2 => value.set_string(&mut version).map_err(Refused::Malformed)?,
             _ => {}
         }
     }

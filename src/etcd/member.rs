@@ -6,6 +6,7 @@ use super::pb::{
     Fields, Malformed, begin_message, put_bool, put_bytes, put_i64, put_message, put_u64,
 };
 use super::reply::put_header;
+use super::request::Refused;
 use super::status::{Code, Status};
 use crate::api::{Alarm, AlarmKind, Header};
 
@@ -139,12 +140,12 @@ pub enum Health {
 
 impl Health {
     /// How the service is that a request names.
-    pub fn of(request: &[u8], serving: bool) -> Result<Health, Status> {
+    pub fn of(request: &[u8], serving: bool) -> Result<Health, Malformed> {
         let mut service = &b""[..];
         let mut fields = Fields::of(request);
-        while let Some((number, value)) = fields.field().map_err(unreadable)? {
+        while let Some((number, value)) = fields.field()? {
             if number == 1 {
-                value.set_bytes(&mut service);
+                value.set_string(&mut service)?;
             }
         }
         Ok(match (service, serving) {
@@ -162,7 +163,7 @@ impl Health {
 
 /// Answers `grpc.health.v1.Health/Check`.
 pub fn encode_health(request: &[u8], serving: bool, out: &mut Vec<u8>) -> Result<(), Status> {
-    match Health::of(request, serving)? {
+    match Health::of(request, serving).map_err(Refused::Malformed)? {
         Health::Unknown => Err(Status::new(Code::NotFound, "unknown service")),
         health => {
             health.encode(out);
@@ -180,10 +181,6 @@ pub fn encode_health_list(serving: bool, out: &mut Vec<u8>) {
             put_message(out, 2, |out| put_i64(out, 1, health));
         });
     });
-}
-
-fn unreadable(malformed: Malformed) -> Status {
-    super::request::Refused::Malformed(malformed).into()
 }
 
 #[cfg(test)]

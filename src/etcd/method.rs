@@ -126,6 +126,11 @@ impl Method {
         )
     }
 
+    /// Whether the client may send any number of messages.
+    pub fn takes_many(self) -> bool {
+        matches!(self, Method::LeaseKeepAlive | Method::Watch)
+    }
+
     /// Whether the server answers each message with one, or ends the call.
     pub fn is_asked(self) -> bool {
         !matches!(self, Method::Watch | Method::HealthWatch)

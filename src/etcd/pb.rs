@@ -19,7 +19,15 @@ impl std::error::Error for Malformed {}
 const VARINT: u64 = 0;
 const FIXED64: u64 = 1;
 const LENGTH: u64 = 2;
+const GROUP: u64 = 3;
+const GROUP_END: u64 = 4;
 const FIXED32: u64 = 5;
+
+/// How deep groups may nest, as in Go's reader.
+const GROUPS_MAX: usize = 10_000;
+
+/// All that etcd says of bytes that are no message.
+const INVALID: Malformed = Malformed("proto: cannot parse invalid wire-format data");
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +36,8 @@ pub enum Value<'a> {
     Varint(u64),
     /// Bytes, a string, a message, or packed numbers.
     Bytes(&'a [u8]),
-    /// A number of fixed size; no message of etcd has one.
-    Fixed,
+    /// A number of fixed size or a group; no message of etcd has one.
+    Other,
 }
 
 impl<'a> Value<'a> {
@@ -37,7 +45,7 @@ impl<'a> Value<'a> {
     pub fn bytes(self) -> Option<&'a [u8]> {
         match self {
             Value::Bytes(bytes) => Some(bytes),
-            Value::Varint(_) | Value::Fixed => None,
+            Value::Varint(_) | Value::Other => None,
         }
     }
 
@@ -45,7 +53,7 @@ impl<'a> Value<'a> {
     pub fn number(self) -> Option<u64> {
         match self {
             Value::Varint(number) => Some(number),
-            Value::Bytes(_) | Value::Fixed => None,
+            Value::Bytes(_) | Value::Other => None,
         }
     }
 
@@ -54,6 +62,17 @@ impl<'a> Value<'a> {
         if let Some(bytes) = self.bytes() {
             *field = bytes;
         }
+    }
+
+    /// Sets a field of type `string`, which has to be one.
+    pub fn set_string(self, field: &mut &'a [u8]) -> Result<(), Malformed> {
+        if let Some(bytes) = self.bytes() {
+            if std::str::from_utf8(bytes).is_err() {
+                return Err(Malformed("string field contains invalid UTF-8"));
+            }
+            *field = bytes;
+        }
+        Ok(())
     }
 
     /// Sets a field of type `int64`.
@@ -96,12 +115,8 @@ impl<'a> Fields<'a> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3)
-            .ok()
-            .filter(|number| (1..1 << 29).contains(number))
-            .ok_or(Malformed("invalid field number"))?;
-        let value = match tag & 7 {
+        let (number, kind) = self.tag()?;
+        let value = match kind {
             VARINT => Value::Varint(self.varint()?),
             LENGTH => {
                 let length = self.varint()?;
@@ -109,15 +124,52 @@ impl<'a> Fields<'a> {
             }
             FIXED64 => {
                 self.take(8)?;
-                Value::Fixed
+                Value::Other
             }
             FIXED32 => {
                 self.take(4)?;
-                Value::Fixed
+                Value::Other
             }
-            _ => return Err(Malformed("cannot parse invalid wire-format data")),
+            GROUP => {
+                self.skip_group(number)?;
+                Value::Other
+            }
+            _ => return Err(INVALID),
         };
         Ok(Some((number, value)))
+    }
+
+    /// Passes over the rest of a group, and of all groups in it.
+    #[cold]
+    fn skip_group(&mut self, number: u32) -> Result<(), Malformed> {
+        let mut open = vec![number];
+        while let Some(innermost) = open.last() {
+            let (number, kind) = self.tag()?;
+            match kind {
+                VARINT => drop(self.varint()?),
+                LENGTH => {
+                    let length = self.varint()?;
+                    self.take(length)?;
+                }
+                FIXED64 => drop(self.take(8)?),
+                FIXED32 => drop(self.take(4)?),
+                GROUP if open.len() < GROUPS_MAX => open.push(number),
+                GROUP_END if number == *innermost => drop(open.pop()),
+                _ => return Err(INVALID),
+            }
+        }
+        Ok(())
+    }
+
+    /// A field's number and wire type.
+    #[inline]
+    fn tag(&mut self) -> Result<(u32, u64), Malformed> {
+        let tag = self.varint()?;
+        let number = u32::try_from(tag >> 3)
+            .ok()
+            .filter(|number| (1..1 << 29).contains(number))
+            .ok_or(INVALID)?;
+        Ok((number, tag & 7))
     }
 
     /// The next of packed numbers; `None` at the end.
@@ -132,7 +184,7 @@ impl<'a> Fields<'a> {
         let split = usize::try_from(length)
             .ok()
             .and_then(|length| self.rest.split_at_checked(length));
-        let (taken, rest) = split.ok_or(Malformed("unexpected EOF"))?;
+        let (taken, rest) = split.ok_or(INVALID)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -144,17 +196,21 @@ impl<'a> Fields<'a> {
             value |= u64::from(byte & 0x7f) << (7 * at);
             if byte & 0x80 == 0 {
                 if at == 9 && *byte > 1 {
-                    return Err(Malformed("variable length integer overflow"));
+                    return Err(INVALID);
                 }
                 self.rest = &self.rest[at + 1..];
                 return Ok(value);
             }
         }
-        Err(match self.rest.len() {
-            0..10 => Malformed("unexpected EOF"),
-            _ => Malformed("variable length integer overflow"),
-        })
+        Err(INVALID)
     }
+}
+
+/// Whether bytes are a message, whatever it says.
+pub fn check(message: &[u8]) -> Result<(), Malformed> {
+    let mut fields = Fields::of(message);
+    while fields.field()?.is_some() {}
+    Ok(())
 }
 
 /// Bytes that a varint takes.
@@ -271,31 +327,57 @@ mod tests {
         let fixed = [0x0d, 1, 2, 3, 4, 0x11, 1, 2, 3, 4, 5, 6, 7, 8];
         assert_eq!(
             fields(&fixed),
-            Ok(vec![(1, Value::Fixed), (2, Value::Fixed)])
+            Ok(vec![(1, Value::Other), (2, Value::Other)])
         );
     }
 
     #[test]
     fn what_is_no_message_is_refused() {
-        for (bytes, what) in [
-            (&[0x08][..], "unexpected EOF"),
-            (&[0x08, 0x80], "unexpected EOF"),
-            (&[0x12, 5, 1], "unexpected EOF"),
-            (&[0x00, 0], "invalid field number"),
-            (&[0x0b], "cannot parse invalid wire-format data"),
-            (&[0x0f], "cannot parse invalid wire-format data"),
-            (
-                &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2],
-                "variable length integer overflow",
-            ),
-            (&[0xff; 12], "variable length integer overflow"),
-            (
-                &[0x12, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
-                "unexpected EOF",
-            ),
+        for bytes in [
+            &[0x08][..],
+            &[0x08, 0x80],
+            &[0x12, 5, 1],
+            &[0x00, 0],
+            &[0x0f],
+            &[0x08, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2],
+            &[0xff; 12],
+            &[0x12, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
+            // Groups: without an end, with another's, an end alone, and what is wrong in one.
+            &[0x0b],
+            &[0x0b, 0x14],
+            &[0x0c],
+            &[0x0b, 0x00, 1, 0x0c],
+            &[0x0b, 0x12, 5, 0x0c],
         ] {
-            assert_eq!(fields(bytes), Err(Malformed(what)), "{bytes:?}");
+            assert_eq!(fields(bytes), Err(INVALID), "{bytes:?}");
         }
+        let mut text = &b"old"[..];
+        assert!(Value::Bytes(b"\xff").set_string(&mut text).is_err());
+        assert_eq!(Value::Varint(1).set_string(&mut text), Ok(()));
+        assert_eq!(text, b"old");
+        assert_eq!(
+            Value::Bytes("\u{e4}".as_bytes()).set_string(&mut text),
+            Ok(())
+        );
+        assert_eq!(text, "\u{e4}".as_bytes());
+    }
+
+    #[test]
+    fn groups_are_passed_over() {
+        // A number, bytes, numbers of fixed size, and a group of another number, which is empty.
+        let group = [
+            0x6b, 0x08, 5, 0x12, 1, b'a', 0x0d, 1, 2, 3, 4, 0x11, 1, 2, 3, 4, 5, 6, 7, 8, 0x63,
+            0x64, 0x6c,
+        ];
+        let message = [&group[..], &[0x08, 7]].concat();
+        assert_eq!(
+            fields(&message),
+            Ok(vec![(13, Value::Other), (1, Value::Varint(7))])
+        );
+        let nested = |depth: usize| [vec![0x0b; depth], vec![0x0c; depth]].concat();
+        assert_eq!(fields(&nested(GROUPS_MAX)), Ok(vec![(1, Value::Other)]));
+        assert_eq!(fields(&nested(GROUPS_MAX + 1)), Err(INVALID));
+        assert_eq!(fields(&vec![0x0b; 1 << 20]), Err(INVALID));
     }
 
     proptest! {

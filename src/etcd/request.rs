@@ -43,10 +43,24 @@ impl From<Refused> for Status {
         match refused {
             Refused::Malformed(what) => Status::new(
                 Code::Internal,
-                format!("grpc: error unmarshalling request: proto: {what}"),
+                format!("grpc: error unmarshalling request: {what}"),
             ),
             Refused::Api(error) => error.into(),
             Refused::Status(text) => Status::new(Code::InvalidArgument, text),
+        }
+    }
+}
+
+impl Refused {
+    /// What is told on a call, which depends on whether it is a stream of messages either way.
+    pub fn on(self, method: Method) -> Status {
+        let streams = method.is_stream() || method.gives_many();
+        match self {
+            Refused::Malformed(what) if streams => Status::new(
+                Code::Internal,
+                format!("grpc: failed to unmarshal the received message: {what}"),
+            ),
+            other => other.into(),
         }
     }
 }

@@ -80,7 +80,7 @@ fn filters(create: &mut WatchCreate<'_>, value: Value<'_>) -> Result<(), Malform
                 set(filter);
             }
         }
-        Value::Fixed => {}
+        Value::Other => {}
     }
     Ok(())
 }

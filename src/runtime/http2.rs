@@ -302,6 +302,7 @@ impl Session {
             ended: false,
             respond,
             incoming: Some(incoming),
+            begun: false,
             asked: 0,
             outgoing: None,
             nudge: None,
@@ -401,15 +402,22 @@ impl Session {
                 }
                 Received::Gone => return self.forget(key),
                 Received::Refused(status) => return self.end(key, Err(status)),
+                Received::Cut => {
+                    let status = stream::ended_early(call.method, true);
+                    return self.end(key, Err(status));
+                }
+                Received::End if !call.method.takes_many() && !call.begun => {
+                    let status = stream::ended_early(call.method, false);
+                    return self.end(key, Err(status));
+                }
                 // Who only listens may close this half; the call ends when the client resets it.
                 Received::End if !call.method.is_asked() => return self.listen(key),
                 Received::End => {
                     call.incoming = None;
-                    return match (call.method.is_stream(), call.asked) {
-                        (true, 0) => self.end(key, Ok(())),
-                        (true, _) => {}
-                        (false, _) => self.end(key, Err(stream::ended_early())),
-                    };
+                    if call.asked == 0 {
+                        self.end(key, Ok(()));
+                    }
+                    return;
                 }
                 Received::Whole(message) => message,
                 Received::Packed(packed) => match gzip::unpack(&packed, self.message_bytes_max) {
@@ -426,6 +434,14 @@ impl Session {
                 return self.end(key, Err(timeout::exceeded()));
             }
             let (method, number) = (call.method, stream_number(key, call.generation));
+            if !method.takes_many()
+                && method.gives_many()
+                && (call.begun
+                    || !method.is_stream() && incoming.has_another(self.message_bytes_max))
+            {
+                return self.end(key, Err(stream::given_several()));
+            }
+            call.begun = true;
             let streams = method.is_stream();
             if !streams {
                 call.incoming = None;

@@ -14,8 +14,14 @@ use quoin::etcd::pb::{Fields, Value};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+const RANGE_STREAM: &str = "/etcdserverpb.KV/RangeStream";
 const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
+const DEFRAGMENT: &str = "/etcdserverpb.Maintenance/Defragment";
+const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
+const OBSERVE: &str = "/v3electionpb.Election/Observe";
+const LOCK: &str = "/v3lockpb.Lock/Lock";
 
 fn told(answer: &raw::Answer) -> (Option<&str>, Option<&str>) {
     (answer.status.as_deref(), answer.message.as_deref())
@@ -47,11 +53,87 @@ fn what_is_no_call_is_refused_with_a_reason() {
             told(&answer),
             (
                 Some("13"),
-                Some("grpc: error unmarshalling request: proto: unexpected EOF")
+                Some(
+                    "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"
+                )
             )
         );
-        let answer = call(&client, PUT, Vec::new()).await;
-        assert_eq!(answer.status.as_deref(), Some("13"));
+        let answer = call(&client, HEALTH, framed(b"\x0a\x01\xff")).await;
+        let text = "grpc: error unmarshalling request: string field contains invalid UTF-8";
+        assert_eq!(told(&answer), (Some("13"), Some(text)));
+        for path in ["/etcdserverpb.Cluster/MemberList", DEFRAGMENT] {
+            let answer = call(&client, path, framed(b"\x0a\x05k")).await;
+            let what = "proto: cannot parse invalid wire-format data";
+            let text = format!("grpc: error unmarshalling request: {what}");
+            assert_eq!(told(&answer), (Some("13"), Some(&*text)), "{path}");
+        }
+        let on_stream = "grpc: failed to unmarshal the received message: ";
+        for (path, message, text) in [
+            (
+                WATCH,
+                b"\x0a\x05k",
+                "proto: cannot parse invalid wire-format data",
+            ),
+            (
+                KEEP_ALIVE,
+                b"\x08\x80\x80",
+                "proto: cannot parse invalid wire-format data",
+            ),
+            (
+                RANGE_STREAM,
+                b"\x0a\x05k",
+                "proto: cannot parse invalid wire-format data",
+            ),
+            (
+                OBSERVE,
+                b"\x0a\x05k",
+                "proto: cannot parse invalid wire-format data",
+            ),
+            (
+                SNAPSHOT,
+                b"\x0a\x05k",
+                "proto: cannot parse invalid wire-format data",
+            ),
+            (
+                HEALTH_WATCH,
+                b"\x0a\x01\xff",
+                "string field contains invalid UTF-8",
+            ),
+        ] {
+            let answer = call(&client, path, framed(message)).await;
+            let text = format!("{on_stream}{text}");
+            assert_eq!(told(&answer), (Some("13"), Some(&*text)), "{path}");
+        }
+        // A group that nobody knows is passed over.
+        let group = b"\x6b\x08\x05\x63\x64\x6c";
+        let message = [&field(1, b"g")[..], group, &field(2, b"v")].concat();
+        assert_eq!(told(&call(&client, PUT, framed(&message)).await), FINE);
+        let answer = call(&client, RANGE, get(b"g")).await;
+        assert!(answer.bytes.ends_with(b"\x2a\x01v\x20\x01"), "{answer:?}");
+        // None, half a prefix, or half of a message; or one too many.
+        let none =
+            "cardinality violation: received no request message from non-client-streaming RPC";
+        let several = "cardinality violation: received multiple request messages for \
+                       non-client-streaming RPC";
+        let two = get(b"k").repeat(2);
+        for (path, body, code, text) in [
+            (PUT, &b""[..], "2", "EOF"),
+            (PUT, b"\0\0", "2", "EOF"),
+            (PUT, b"\0\0\0\0\x02a", "2", "unexpected EOF"),
+            (LOCK, b"", "2", "EOF"),
+            (KEEP_ALIVE, b"\0\0\0\0\x02a", "13", "unexpected EOF"),
+            (RANGE_STREAM, b"", "13", none),
+            (OBSERVE, b"", "13", none),
+            (HEALTH_WATCH, b"", "13", none),
+            (RANGE_STREAM, &two, "13", several),
+            (OBSERVE, &two, "13", several),
+            (HEALTH_WATCH, &two, "13", several),
+            (PUT, &two, "0", ""),
+        ] {
+            let answer = call(&client, path, body.to_vec()).await;
+            assert_eq!(told(&answer), (Some(code), Some(text)), "{path} {body:?}");
+        }
+
         assert_eq!(told(&call(&client, PUT, put(b"k", b"v")).await), FINE);
     });
 }
@@ -380,7 +462,8 @@ fn a_message_may_come_in_pieces_and_others_overtake_it() {
         stream.send_reset(h2::Reason::CANCEL);
         let (response, mut stream) = open(&client, request(PUT)).await;
         stream.send_data(half, true).expect("it is sent");
-        assert_eq!(finished(response).await.status.as_deref(), Some("13"));
+        let cut = (Some("2"), Some("unexpected EOF"));
+        assert_eq!(told(&finished(response).await), cut);
         assert_eq!(told(&call(&client, PUT, put(b"fast", b"w")).await), FINE);
     });
 }

@@ -5,7 +5,7 @@ use super::connection::{Connection, ConnectionId, Phase, WatchStream};
 use super::desk::{Desk, ErrandId, News, Turn};
 use super::{Front, FrontConfig, find};
 use crate::api::{self, WatchCreate, WatchRefusal, WatchRequest};
-use crate::etcd;
+use crate::etcd::{self, Method};
 use crate::limits;
 use crate::watch::{Batch, Sink, StreamId, TooLarge, WatchConfig, Watches};
 use crate::wire::{self, EventBlock, Frame};
@@ -129,7 +129,7 @@ impl Desk {
             // As in etcd, which passes over what it does not know.
             Ok(None) => {}
             Err(malformed) => {
-                let refused = etcd::Refused::Malformed(malformed).into();
+                let refused = etcd::Refused::Malformed(malformed).on(Method::Watch);
                 answer::close(connection, stream, Some(refused));
                 self.touch(connection, id);
             }

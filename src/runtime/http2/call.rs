@@ -24,6 +24,8 @@ pub struct Call {
     pub respond: SendResponse<Bytes>,
     /// Messages on their way in, while more may come.
     pub incoming: Option<Incoming>,
+    /// A message has come.
+    pub begun: bool,
     /// Messages that the front has and has not answered.
     pub asked: usize,
     /// Answers on their way out, once there was one.

@@ -163,6 +163,8 @@ pub enum Received {
     Part,
     /// Nothing more will come.
     End,
+    /// Nothing more will come of a message that is not complete.
+    Cut,
     /// Something that is answered with this.
     Refused(Status),
     /// The client has given up.
@@ -181,6 +183,13 @@ impl Incoming {
         }
     }
 
+    /// Whether a message has come behind the one that was read last.
+    pub fn has_another(&mut self, bytes_max: usize) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let next = self.poll(&mut cx, bytes_max);
+        matches!(next, Received::Whole(_) | Received::Packed(_))
+    }
+
     /// Reads the next message.
     pub fn poll(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Received {
         loop {
@@ -194,8 +203,11 @@ impl Incoming {
                         chunk
                     }
                     Poll::Ready(Some(Err(_))) => return Received::Gone,
-                    Poll::Ready(None) if self.buffer.is_empty() => return Received::End,
-                    Poll::Ready(None) => return Received::Refused(ended_early()),
+                    // As in etcd, a part of a prefix is nothing.
+                    Poll::Ready(None) if self.buffer.len() < message::PREFIX_BYTES => {
+                        return Received::End;
+                    }
+                    Poll::Ready(None) => return Received::Cut,
                 },
             };
             // A message in one piece is not copied.
@@ -235,11 +247,24 @@ impl Incoming {
     }
 }
 
-/// A call without its message.
-pub fn ended_early() -> Status {
+/// What is told on a call that ends before its message has begun, or inside it.
+pub fn ended_early(method: Method, cut: bool) -> Status {
+    match (method.is_stream() || method.gives_many(), cut) {
+        (false, false) => Status::new(Code::Unknown, "EOF"),
+        (false, true) => Status::new(Code::Unknown, "unexpected EOF"),
+        (true, true) => Status::new(Code::Internal, "unexpected EOF"),
+        (true, false) => Status::new(
+            Code::Internal,
+            "cardinality violation: received no request message from non-client-streaming RPC",
+        ),
+    }
+}
+
+/// What is told on a call that takes one message and is given another.
+pub fn given_several() -> Status {
     Status::new(
         Code::Internal,
-        "the request ended before its message was complete",
+        "cardinality violation: received multiple request messages for non-client-streaming RPC",
     )
 }
 

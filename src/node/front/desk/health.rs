@@ -5,6 +5,7 @@ use super::super::answer;
 use super::super::connection::{Connection, ConnectionId};
 use super::Desk;
 use crate::etcd::member::Health;
+use crate::etcd::{Method, Refused};
 
 /// A call of `grpc.health.v1.Health/Watch`.
 #[derive(Debug)]
@@ -38,8 +39,9 @@ impl Desk {
                 });
                 self.say_health(connection, id, (stream, told), now_ns);
             }
-            Err(status) => self.write(connection, id, now_ns, |connection| {
-                answer::close(connection, stream, Some(status));
+            Err(malformed) => self.write(connection, id, now_ns, |connection| {
+                let refused = Refused::Malformed(malformed).on(Method::HealthWatch);
+                answer::close(connection, stream, Some(refused));
             }),
         }
     }

@@ -8,7 +8,7 @@ use crate::api::AlarmKind;
 use crate::apply::{alarms, is_raised};
 use crate::etcd::http::Figures;
 use crate::etcd::maintenance;
-use crate::etcd::{Code, Condition, Method, Status, member};
+use crate::etcd::{Code, Condition, Method, Refused, Status, member, pb};
 use quoin_storage::mvcc::{Horizon, Meta, View};
 use quoin_storage::tree::{Interval, Reader};
 use std::sync::Arc;
@@ -35,7 +35,12 @@ impl Desk {
         };
         let raised = raised.map_err(|failure| self.own_up(&failure, turn.now_ns));
         let (member, has_leader) = (Arc::clone(&self.config.member), self.has_leader);
+        // Most of these messages have nothing to say, and have to be messages all the same.
+        let unreadable = pb::check(message).err().map(Refused::Malformed);
         self.write(connection, id, turn.now_ns, |connection| {
+            if let Some(unreadable) = unreadable {
+                return answer::close(connection, stream, Some(unreadable.into()));
+            }
             let out = &mut connection.output;
             let written = match method {
                 Method::MemberList => {

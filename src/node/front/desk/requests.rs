@@ -116,7 +116,13 @@ impl Desk {
             return turn.cost;
         }
         if method == Method::Snapshot {
-            self.snapshot_call(connection, id, stream, now_ns);
+            match etcd::pb::check(message) {
+                Ok(()) => self.snapshot_call(connection, id, stream, now_ns),
+                Err(malformed) => self.write(connection, id, now_ns, |connection| {
+                    let refused = etcd::Refused::Malformed(malformed).on(method);
+                    answer::close(connection, stream, Some(refused));
+                }),
+            }
             return turn.cost;
         }
         if matches!(method, Method::Hash | Method::HashKv) {
@@ -131,7 +137,7 @@ impl Desk {
             }
             Err(refused) => {
                 self.write(connection, id, now_ns, |connection| {
-                    answer::close(connection, stream, Some(refused.into()));
+                    answer::close(connection, stream, Some(refused.on(method)));
                 });
                 return turn.cost;
             }

@@ -171,7 +171,7 @@ fn refusals_have_the_code_and_the_text_of_etcd() {
     assert_eq!(ask(Method::Range, &[0x0a, 1, b'k', 0x20, 9]), future);
     let broken = refused(
         Code::Internal,
-        "grpc: error unmarshalling request: proto: unexpected EOF",
+        "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data",
     );
     assert_eq!(ask(Method::Put, &[0x0a, 9]), broken);
 }
