@@ -5,7 +5,7 @@ use super::super::answer;
 use super::super::connection::{Connection, ConnectionId};
 use super::{Desk, HeldRead, Turn, Waiter};
 use crate::api::{self, Request};
-use crate::apply::{self, Failure, validate};
+use crate::apply::{self, validate};
 use crate::etcd::{self, Method};
 use crate::limits;
 use crate::node::messages::ProposalBatch;
