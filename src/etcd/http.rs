@@ -259,13 +259,13 @@ pub fn metrics(figures: &Figures, product: &str) -> String {
         ),
         (
             "etcd_server_quota_backend_bytes",
-            "The size of the store at which writes are refused, in bytes; 0 is no bound.",
-            condition.quota_bytes as i64,
+            "The size of the store at which writes are refused, in bytes; -1 is no bound.",
+            condition.quota_bytes,
         ),
         (
             "etcd_mvcc_db_total_size_in_bytes",
-            "The store on disk, in bytes.",
-            condition.file_bytes as i64,
+            "The store on disk and in memory alone, in bytes; at least what is in use.",
+            condition.total_bytes as i64,
         ),
         (
             "etcd_mvcc_db_total_size_in_use_in_bytes",

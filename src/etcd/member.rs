@@ -35,12 +35,12 @@ pub struct Member {
 /// How a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Condition {
-    /// Bytes that the store takes on disk.
-    pub file_bytes: u64,
-    /// Bytes of them in use.
+    /// Bytes that the store takes, at least those in use.
+    pub total_bytes: u64,
+    /// Bytes of them in use, which the quota is held against.
     pub live_bytes: u64,
-    /// The bytes in use beyond which writes that add are refused; 0: there is no bound.
-    pub quota_bytes: u64,
+    /// The bytes in use beyond which writes that add are refused; below 0: there is no bound.
+    pub quota_bytes: i64,
     /// The leader's id; 0: there is none.
     pub leader: u64,
     /// The last log entry that is applied.
@@ -90,7 +90,7 @@ fn put_texts(out: &mut Vec<u8>, field: u32, texts: &[String]) {
 pub fn encode_status(header: &Header, condition: &Condition, alarms: &[Alarm], out: &mut Vec<u8>) {
     answer(out, Some(header), |out| {
         put_bytes(out, 2, ETCD_VERSION.as_bytes());
-        put_u64(out, 3, condition.file_bytes);
+        put_u64(out, 3, condition.total_bytes);
         put_u64(out, 4, condition.leader);
         put_u64(out, 5, condition.applied_index);
         put_u64(out, 6, header.raft_term);
@@ -108,7 +108,8 @@ pub fn encode_status(header: &Header, condition: &Condition, alarms: &[Alarm], o
         }
         put_u64(out, 9, condition.live_bytes);
         put_bytes(out, 11, STORAGE_VERSION.as_bytes());
-        put_u64(out, 12, condition.quota_bytes);
+        // A number below 0 is written as what is 2^64 larger.
+        put_u64(out, 12, condition.quota_bytes as u64);
         put_message(out, 13, |_| {});
     });
 }
@@ -245,7 +246,7 @@ mod tests {
         let auth = written(|out| encode_auth_status(&HEADER, out));
         assert_eq!(auth, [WHOLE_HEADER, &[24, 1]].concat());
         let condition = Condition {
-            file_bytes: 100,
+            total_bytes: 100,
             live_bytes: 50,
             quota_bytes: 0,
             leader: 2,

@@ -215,9 +215,9 @@ impl Front {
         self.desk.figures(&self.reader)
     }
 
-    /// How many bytes the store takes on disk, for whoever asks.
+    /// How many bytes the store takes on disk and in memory alone, for whoever asks.
     pub fn store_takes(&mut self, bytes: u64) {
-        self.desk.file_bytes = bytes;
+        self.desk.total_bytes = bytes;
     }
 
     /// The longest message of a call.

@@ -185,10 +185,12 @@ impl Seat {
         seat
     }
 
-    /// Tells the front how much the store takes on disk.
+    /// Tells the front how much the store takes: its file, and the pages that are not there yet.
     fn measure_store(&self) {
         if let (Some(front), Ok(bytes)) = (&self.front, self.file.allocated_bytes()) {
-            front.borrow_mut().store_takes(bytes);
+            let seats = self.tally.seats.iter();
+            let young_bytes: u64 = seats.map(|seat| seat.order().young_bytes).sum();
+            front.borrow_mut().store_takes(bytes + young_bytes);
         }
     }
 

@@ -111,7 +111,7 @@ pub struct SeatTally {
     /// Turns of the order actor that took too long.
     pub slow_turns: Count,
     front: [Count; 9],
-    order: [Count; 14],
+    order: [Count; 15],
 }
 
 impl SeatTally {
@@ -198,6 +198,7 @@ impl SeatTally {
             counts.pending,
             counts.refused,
             counts.leader_changes,
+            counts.young_bytes,
         ];
         for (cell, value) in self.order.iter().zip(values) {
             cell.set(value);
@@ -221,6 +222,7 @@ impl SeatTally {
             pending,
             refused,
             leader_changes,
+            young_bytes,
         ] = self.order.each_ref().map(Count::get);
         OrderCounts {
             applied: crate::apply::Counts {
@@ -239,6 +241,7 @@ impl SeatTally {
             pending,
             refused,
             leader_changes,
+            young_bytes,
         }
     }
 }

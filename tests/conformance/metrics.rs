@@ -345,3 +345,57 @@ fn what_was_done_is_counted() {
     assert!(grown("etcd_network_client_grpc_received_bytes_total", &[]) >= 20.0 * 11.0);
     assert!(grown("etcd_network_client_grpc_sent_bytes_total", &[]) >= 25.0);
 }
+
+/// A number that `Status` tells, which JSON writes as a text; 0 is left out.
+fn told(status: &str, name: &str) -> i64 {
+    let Some((_, rest)) = status.split_once(&format!("\"{name}\":\"")) else {
+        return 0;
+    };
+    let (number, _) = rest.split_once('"').expect("the text ends");
+    number.parse().expect("a number")
+}
+
+#[test]
+fn etcds_alert_of_the_quota_comes_before_the_quota_is_met() {
+    const QUOTA: i64 = 2_000_000;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let quota = format!("--quota-backend-bytes={QUOTA}");
+    let server = Server::start_with(&dir.path().join("data"), &[&quota]);
+    let value = "A".repeat(13_336);
+    let (mut percent, mut refused) = (0.0, None);
+    for number in 0..1_000 {
+        let body = format!(r#"{{"key":"{:0>4}","value":"{value}"}}"#, number);
+        let (status, answer) = ask(server.address, "POST", "/v3/kv/put", &body);
+        if status != 200 {
+            refused = Some(answer);
+            break;
+        }
+        let families = scrape(server.address);
+        let of = |name: &str| self::value(&families, name, &[]);
+        let total = of("etcd_mvcc_db_total_size_in_bytes");
+        assert!(of("etcd_mvcc_db_total_size_in_use_in_bytes") <= total);
+        // As the alert does it.
+        percent = total / of("etcd_server_quota_backend_bytes") * 100.0;
+    }
+    let refused = refused.expect("the quota is met");
+    assert!(refused.contains("database space exceeded"), "{refused}");
+    assert!(percent > 95.0, "the last put was taken at {percent} %");
+    let (_, status) = ask(server.address, "POST", "/v3/maintenance/status", "{}");
+    let (total, in_use) = (told(&status, "dbSize"), told(&status, "dbSizeInUse"));
+    assert!(QUOTA * 95 / 100 < in_use && in_use <= total, "{status}");
+    assert_eq!(told(&status, "dbSizeQuota"), QUOTA);
+}
+
+#[test]
+fn a_quota_that_is_switched_off_is_never_near() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::start_with(&dir.path().join("data"), &["--quota-backend-bytes=-5"]);
+    let families = scrape(server.address);
+    // With 0 the alert would divide by it, and fire for ever.
+    assert_eq!(
+        value(&families, "etcd_server_quota_backend_bytes", &[]),
+        -1.0
+    );
+    let (_, status) = ask(server.address, "POST", "/v3/maintenance/status", "{}");
+    assert_eq!(told(&status, "dbSizeQuota"), -1, "{status}");
+}

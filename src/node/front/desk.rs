@@ -84,8 +84,8 @@ pub(super) struct Desk {
     pub local_reads: bool,
     pub stopping: bool,
     pub has_leader: bool,
-    /// Bytes of the store on disk, as last told.
-    pub file_bytes: u64,
+    /// Bytes of the store on disk and in memory alone, as last told.
+    pub total_bytes: u64,
     pub waiters: Waiters<Waiter>,
     batch: BatchBuilder,
     full_batches: VecDeque<ProposalBatch>,
@@ -143,7 +143,7 @@ impl Desk {
             local_reads: false,
             stopping: false,
             has_leader: false,
-            file_bytes: 0,
+            total_bytes: 0,
             waiters: Waiters::new(limits::REQUESTS_PER_FRONT, now_ns),
             batch: BatchBuilder::new(
                 config.member_id,

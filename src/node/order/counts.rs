@@ -21,6 +21,8 @@ pub struct OrderCounts {
     pub refused: u64,
     /// Changes of leadership that this member has seen, since the start.
     pub leader_changes: u64,
+    /// Bytes of the store's pages that are in memory alone.
+    pub young_bytes: u64,
 }
 
 impl<S: Durable> Order<S> {
@@ -35,6 +37,7 @@ impl<S: Durable> Order<S> {
             pending: self.flights.commands() as u64,
             refused: self.refused,
             leader_changes: self.leader_changes,
+            young_bytes: self.applier.store().young_bytes(),
         }
     }
 }

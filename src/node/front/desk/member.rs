@@ -98,9 +98,15 @@ impl Desk {
         let meta = Meta::decode(reader.pin().user()).unwrap_or_default();
         let member_id = self.config.member_id;
         let condition = Condition {
-            file_bytes: self.file_bytes,
+            // What is in use is known at once, the rest is looked at once a second. Whoever
+            // compares the total with the quota, as etcd's alert does, must not miss what the
+            // quota is held against.
+            total_bytes: self.total_bytes.max(meta.live_bytes),
             live_bytes: meta.live_bytes,
-            quota_bytes: self.config.quota_bytes.unwrap_or(0),
+            quota_bytes: self
+                .config
+                .quota_bytes
+                .map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
             leader: if self.has_leader { member_id } else { 0 },
             applied_index: meta.applied_index,
             is_out_of_space: is_raised(&meta, AlarmKind::NoSpace),
