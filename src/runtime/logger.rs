@@ -209,11 +209,22 @@ pub fn flush() {
 
 /// Ends the process on a failed sync or a broken invariant: nothing more is acknowledged.
 pub fn fatal(what: fmt::Arguments<'_>) -> ! {
+    end(Level::Fatal, what)
+}
+
+/// Ends the process at once because somebody insists, which is no fault of its own.
+pub fn leave(what: fmt::Arguments<'_>) -> ! {
+    end(Level::Warn, what)
+}
+
+fn end(level: Level, what: fmt::Arguments<'_>) -> ! {
     // Two threads may fail at once; one last message is clearer than two interleaved ones.
     static LAST_WORDS: Mutex<()> = Mutex::new(());
     let _only_one = LAST_WORDS.lock();
     flush();
-    write_now(&line_of(Level::Fatal, HERE, what));
+    if enabled(level) {
+        write_now(&line_of(level, HERE, what));
+    }
     std::process::exit(2);
 }
 

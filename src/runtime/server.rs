@@ -457,7 +457,7 @@ impl Running {
             self.events.wait_take(&mut arrived, Some(left));
             for event in arrived.drain(..) {
                 if matches!(event, Event::Signal(_)) {
-                    logger::fatal(format_args!("a second signal ends the stop at once"));
+                    logger::leave(format_args!("a second signal ends the stop at once"));
                 }
                 if done(&event) {
                     return true;

@@ -107,6 +107,16 @@ impl Server {
         }
     }
 
+    /// Waits for a line that it logs.
+    pub fn says(&self, what: &str) {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).expect("it is logged");
+            if line.contains(what) {
+                return;
+            }
+        }
+    }
+
     /// SIGKILL: no chance to finish anything.
     pub fn kill(mut self) {
         self.child.kill().expect("the process is ours");

@@ -4,6 +4,7 @@
 use crate::link::Link;
 use crate::server::{Server, command, refused};
 use std::fs::{self, Permissions};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -42,6 +43,36 @@ fn a_stop_on_sigterm_ends_with_zero_and_keeps_everything() {
     assert_eq!(pairs.len(), 1);
     assert_eq!(pairs[0].value, b"value");
     assert_eq!(pairs[0].mod_revision, revision);
+}
+
+#[test]
+fn a_second_signal_ends_a_stop_at_once_and_is_no_fault() {
+    let (_parent, dir) = folder();
+    let server = Server::start(&dir);
+    let mut link = Link::open(server.address).expect("it serves");
+    for number in 0..16u8 {
+        let value = vec![number; 1 << 20];
+        link.put(&[b'k', number], &value).expect("it is served");
+    }
+    // A client that does not take its answer holds the stop up.
+    let mut slow = TcpStream::connect(server.address).expect("it serves");
+    let body = r#"{"key":"aw==","rangeEnd":"bA=="}"#;
+    let length = body.len();
+    write!(
+        slow,
+        "POST /v3/kv/range HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .expect("it is read");
+    let mut first = [0; 1];
+    slow.read_exact(&mut first).expect("the answer begins");
+    server.signal(libc::SIGTERM);
+    server.says("stopping");
+    server.signal(libc::SIGTERM);
+    let (code, said) = server.ended();
+    assert_eq!(code, Some(2), "{said:?}");
+    let last = said.last().expect("it says why");
+    assert!(last.contains("a second signal"), "{said:?}");
+    assert!(last.contains(r#""level":"warn""#), "{said:?}");
 }
 
 #[test]
