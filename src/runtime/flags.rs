@@ -16,6 +16,8 @@ mod given;
 
 mod known;
 
+mod number;
+
 mod retention;
 
 mod url;
@@ -237,7 +239,13 @@ enum Args {
 
 fn read_args(args: impl IntoIterator<Item = String>) -> Result<Args, FlagError> {
     let mut flags = Vec::new();
-    let mut args = args.into_iter();
+    let mut args = args.into_iter().peekable();
+    if let Some((name, instead)) = args.peek().and_then(|first| known::program(first)) {
+        return Err(FlagError(format!(
+            "'{name}' is a program of etcd's that is not part of quoin: {instead} \
+             (docs/compatibility.md, 'Flags')"
+        )));
+    }
     while let Some(arg) = args.next() {
         let Some(flag) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) else {
             return Err(FlagError(format!(
@@ -257,7 +265,7 @@ fn read_args(args: impl IntoIterator<Item = String>) -> Result<Args, FlagError> 
         let value = match (flag.takes, inline) {
             (_, Some(value)) => value,
             (Takes::Switch, None) => "true".to_owned(),
-            (Takes::Value | Takes::Duration, None) => match args.next() {
+            (_, None) => match args.next() {
                 Some(value) => value,
                 None => return Err(FlagError(format!("--{name} needs a value"))),
             },
@@ -277,14 +285,19 @@ fn take_all(given: &mut Given, flags: &[(&'static str, String)]) -> Result<(), F
 /// Takes one flag, as its fate is.
 fn take(given: &mut Given, name: &'static str, value: &str) -> Result<(), FlagError> {
     let flag = known::find(name).ok_or_else(|| known::unknown(name))?;
+    // What has a type has to be of it whether it does anything here or not, as in etcd: an empty
+    // value is no number, duration or truth.
     match flag.takes {
         Takes::Switch if switch(value).is_none() => {
             return Err(FlagError(format!(
                 "--{name} is true or false, not '{value}'"
             )));
         }
-        Takes::Duration if !value.is_empty() => {
+        Takes::Duration => {
             duration::duration(name, value)?;
+        }
+        Takes::Number => {
+            number::check(name, value)?;
         }
         _ => {}
     }

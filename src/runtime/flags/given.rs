@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::duration::duration;
+use super::number::number;
 use super::url::{self, Url};
 use super::{Config, FlagError, Notice, gates, retention, switch};
 use crate::limits;
@@ -34,7 +35,7 @@ pub(super) struct Given {
     quota: Option<i64>,
     compaction_mode: Option<String>,
     compaction_retention: Option<String>,
-    request_bytes_max: Option<usize>,
+    request_bytes_max: Option<u64>,
     txn_ops_max: Option<usize>,
     streams_max: Option<u32>,
     no_gateway: bool,
@@ -64,31 +65,35 @@ impl Given {
 
     /// Takes the value of a flag that is served. The later of two counts.
     pub fn take(&mut self, name: &'static str, value: &str) -> Result<(), FlagError> {
-        let text = || Some(value.to_owned());
-        // As in etcd, an empty list of addresses to listen on besides is none.
-        let besides = |name| match value {
-            "" => Ok(Vec::new()),
-            value => url::to_listen(name, value),
+        // As in etcd, an empty text says as much as none, but for the few that are told apart
+        // below.
+        let text = || Some(value.to_owned()).filter(|text| !text.is_empty());
+        let to_listen = || match value {
+            "" => Ok(None),
+            value => url::to_listen(name, value).map(Some),
+        };
+        let to_tell = || match value {
+            "" => Ok(None),
+            value => url::to_tell(name, value).map(Some),
         };
         match name {
-            "name" => self.name = text(),
+            "name" => self.name = Some(value.to_owned()),
             "data-dir" => self.data_dir = text(),
-            "wal-dir" => self.wal_dir = text().filter(|dir| !dir.is_empty()),
+            "wal-dir" => self.wal_dir = text(),
             "config-file" => {}
-            "listen-client-urls" => self.listen_client = Some(url::to_listen(name, value)?),
-            "listen-client-http-urls" => self.listen_http = besides(name)?,
-            "listen-metrics-urls" => self.listen_metrics = besides(name)?,
+            "listen-client-urls" => self.listen_client = to_listen()?,
+            "listen-client-http-urls" => self.listen_http = to_listen()?.unwrap_or_default(),
+            "listen-metrics-urls" => self.listen_metrics = to_listen()?.unwrap_or_default(),
             "socket-reuse-port" => self.reuse_port = switch(value) == Some(true),
-            "advertise-client-urls" => self.advertise_client = Some(url::to_tell(name, value)?),
-            "listen-peer-urls" => self.listen_peer = Some(url::to_listen(name, value)?),
-            "initial-advertise-peer-urls" => {
-                self.advertise_peer = Some(url::to_tell(name, value)?);
-            }
-            "initial-cluster" => self.initial_cluster = text().filter(|all| !all.is_empty()),
+            "advertise-client-urls" => self.advertise_client = to_tell()?,
+            "listen-peer-urls" => self.listen_peer = to_listen()?,
+            "initial-advertise-peer-urls" => self.advertise_peer = to_tell()?,
+            "initial-cluster" => self.initial_cluster = text(),
             "initial-cluster-state" => self.joins = joins(value)?,
-            "initial-cluster-token" => self.cluster_token = text(),
+            // The empty token is one, too, and gives other ids than the default does.
+            "initial-cluster-token" => self.cluster_token = Some(value.to_owned()),
             "quota-backend-bytes" => self.quota = Some(number(name, value)?),
-            "auto-compaction-mode" => self.compaction_mode = text(),
+            "auto-compaction-mode" => self.compaction_mode = Some(value.to_owned()),
             "auto-compaction-retention" => self.compaction_retention = text(),
             "max-request-bytes" => self.request_bytes_max = Some(number(name, value)?),
             "max-txn-ops" => self.txn_ops_max = Some(number(name, value)?),
@@ -123,15 +128,18 @@ impl Given {
     }
 
     /// The settings, once everything is taken.
-    pub fn finish(self) -> Result<Config, FlagError> {
+    pub fn finish(mut self) -> Result<Config, FlagError> {
+        let (auto_compaction, told) = retention::auto_compaction(
+            self.compaction_mode.as_deref().unwrap_or("periodic"),
+            self.compaction_retention.as_deref().unwrap_or("0"),
+        )?;
+        self.notices.extend(told.map(Notice::warn));
+        let bounds = self.bounds();
         let name = self.name.unwrap_or_else(|| "default".to_owned());
         if name.is_empty() {
             return Err(FlagError("--name must not be empty".to_owned()));
         }
         let data_dir = match self.data_dir {
-            Some(dir) if dir.is_empty() => {
-                return Err(FlagError("--data-dir must not be empty".to_owned()));
-            }
             Some(dir) => dir,
             None if name.contains('/') => {
                 return Err(FlagError(
@@ -163,33 +171,19 @@ impl Given {
             cluster_token: self
                 .cluster_token
                 .unwrap_or_else(|| "etcd-cluster".to_owned()),
-            quota_bytes: match self.quota.unwrap_or(0) {
-                0 => Some(limits::QUOTA_BYTES_DEFAULT),
-                quota => u64::try_from(quota).ok(),
-            },
-            auto_compaction: retention::auto_compaction(
-                self.compaction_mode.as_deref().unwrap_or("periodic"),
-                self.compaction_retention.as_deref().unwrap_or("0"),
-            )?,
-            request_bytes_max: self
-                .request_bytes_max
-                .unwrap_or(limits::REQUEST_BYTES_DEFAULT),
+            quota_bytes: bounds.quota_bytes,
+            auto_compaction,
+            request_bytes_max: bounds.request_bytes_max,
             txn_ops_max: self.txn_ops_max.unwrap_or(limits::TXN_OPS_DEFAULT),
-            streams_max: self
-                .streams_max
-                .unwrap_or(u32::MAX)
-                .min(limits::STREAMS_PER_CONNECTION),
+            streams_max: bounds.streams_max,
             gateway: !self.no_gateway,
             cors: self.cors,
             host_whitelist: self.host_whitelist,
-            snapshot_count: self.snapshot_count,
+            // As in etcd, 0 is the default.
+            snapshot_count: self.snapshot_count.filter(|count| *count > 0),
             heartbeat_ms: self.heartbeat_ms.unwrap_or(limits::HEARTBEAT_MS_DEFAULT),
             election_ms: self.election_ms.unwrap_or(limits::ELECTION_MS_DEFAULT),
-            watch_progress_ms: self
-                .watch_progress
-                .map_or(limits::WATCH_PROGRESS_MS_DEFAULT, |interval| {
-                    u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
-                }),
+            watch_progress_ms: bounds.watch_progress_ms,
             log_level: self.log_level.unwrap_or(Level::Info),
             log_format: self.log_format.unwrap_or(Format::Json),
             log_outputs: self.log_outputs.unwrap_or(vec![Output::Error]),
@@ -203,29 +197,76 @@ impl Given {
         check_ranges(&config)?;
         Ok(config)
     }
+
+    /// Settings that etcd takes in a wider range: what is beyond quoin's is brought into it, and
+    /// the log tells so.
+    fn bounds(&mut self) -> Bounds {
+        let mut notices = Vec::new();
+        let mut lowered = |name: &str, given: u64, most: u64| {
+            notices.push(Notice::warn(format!(
+                "--{name}: {given} is lowered to {most}, the most that is served"
+            )));
+        };
+        let mut quota_bytes = match self.quota.unwrap_or(0) {
+            0 => Some(limits::QUOTA_BYTES_DEFAULT),
+            quota => u64::try_from(quota).ok(),
+        };
+        if let Some(quota) = quota_bytes.filter(|quota| *quota > limits::QUOTA_BYTES_CEILING) {
+            lowered("quota-backend-bytes", quota, limits::QUOTA_BYTES_CEILING);
+            quota_bytes = Some(limits::QUOTA_BYTES_CEILING);
+        }
+        let asked = self.request_bytes_max;
+        let asked = asked.unwrap_or(limits::REQUEST_BYTES_DEFAULT as u64);
+        let most = limits::REQUEST_BYTES_CEILING as u64;
+        if asked > most {
+            lowered("max-request-bytes", asked, most);
+        }
+        let request_bytes_max = usize::try_from(asked.min(most)).unwrap_or(usize::MAX);
+        // As in etcd, 0 is no bound; and so is what etcd has without the flag.
+        let most = limits::STREAMS_PER_CONNECTION;
+        let streams_max = match self.streams_max.unwrap_or(u32::MAX) {
+            0 | u32::MAX => most,
+            asked if asked > most => {
+                lowered("max-concurrent-streams", asked.into(), most.into());
+                most
+            }
+            asked => asked,
+        };
+        // As in etcd, 0 is the default.
+        let interval = self.watch_progress.filter(|interval| !interval.is_zero());
+        let least = Duration::from_millis(limits::WATCH_PROGRESS_MS_FLOOR);
+        if let Some(interval) = interval.filter(|interval| *interval < least) {
+            notices.push(Notice::warn(format!(
+                "--watch-progress-notify-interval: {interval:?} is raised to {least:?}, the least"
+            )));
+        }
+        let watch_progress_ms = interval.map_or(limits::WATCH_PROGRESS_MS_DEFAULT, |interval| {
+            u64::try_from(interval.max(least).as_millis()).unwrap_or(u64::MAX)
+        });
+        self.notices.extend(notices);
+        Bounds {
+            quota_bytes,
+            request_bytes_max,
+            streams_max,
+            watch_progress_ms,
+        }
+    }
+}
+
+/// See [`Given::bounds`].
+struct Bounds {
+    quota_bytes: Option<u64>,
+    request_bytes_max: usize,
+    streams_max: u32,
+    watch_progress_ms: u64,
 }
 
 fn check_ranges(config: &Config) -> Result<(), FlagError> {
     let refuse = |text: String| Err(FlagError(text));
-    if config.request_bytes_max == 0 || config.request_bytes_max > limits::REQUEST_BYTES_CEILING {
-        return refuse(format!(
-            "--max-request-bytes must lie between 1 and {}",
-            limits::REQUEST_BYTES_CEILING
-        ));
-    }
-    if config
-        .quota_bytes
-        .is_some_and(|quota| quota > limits::QUOTA_BYTES_CEILING)
-    {
-        return refuse(format!(
-            "--quota-backend-bytes is at most {} (512 GiB)",
-            limits::QUOTA_BYTES_CEILING
-        ));
-    }
-    if config.txn_ops_max == 0 || config.snapshot_count == Some(0) || config.streams_max == 0 {
+    if config.request_bytes_max == 0 {
+        // etcd starts, and waits for ever: its own first entry does not fit.
         return refuse(
-            "--max-txn-ops, --snapshot-count and --max-concurrent-streams must be at least 1"
-                .to_owned(),
+            "--max-request-bytes must be at least 1: no write would be taken".to_owned(),
         );
     }
     if config
@@ -233,12 +274,6 @@ fn check_ranges(config: &Config) -> Result<(), FlagError> {
         .is_some_and(|fronts| fronts > limits::FRONTS_MAX)
     {
         return refuse(format!("--fronts is at most {}", limits::FRONTS_MAX));
-    }
-    if config.watch_progress_ms < limits::WATCH_PROGRESS_MS_FLOOR {
-        return refuse(format!(
-            "--watch-progress-notify-interval is at least {} ms",
-            limits::WATCH_PROGRESS_MS_FLOOR
-        ));
     }
     if config.heartbeat_ms == 0
         || config.election_ms < 5 * config.heartbeat_ms
@@ -258,7 +293,7 @@ fn check_ranges(config: &Config) -> Result<(), FlagError> {
 /// Whether `--initial-cluster-state` says that there is a member already.
 fn joins(value: &str) -> Result<bool, FlagError> {
     match value {
-        "new" => Ok(false),
+        "" | "new" => Ok(false),
         "existing" => Ok(true),
         _ => Err(FlagError(format!(
             "--initial-cluster-state is 'new' or 'existing', not '{value}'"
@@ -299,16 +334,10 @@ fn check_cluster(cluster: &str, name: &str, advertised: &[Url]) -> Result<(), Fl
     Ok(())
 }
 
-fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, FlagError> {
-    value
-        .parse()
-        .map_err(|_| FlagError(format!("--{name} takes a whole number, not '{value}'")))
-}
-
 fn level(value: &str) -> Result<Level, FlagError> {
     match value {
         "debug" => Ok(Level::Debug),
-        "info" => Ok(Level::Info),
+        "" | "info" => Ok(Level::Info),
         "warn" => Ok(Level::Warn),
         "error" => Ok(Level::Error),
         "dpanic" | "panic" | "fatal" => Ok(Level::Fatal),
@@ -320,7 +349,7 @@ fn level(value: &str) -> Result<Level, FlagError> {
 
 fn format_of(value: &str) -> Result<Format, FlagError> {
     match value {
-        "json" => Ok(Format::Json),
+        "" | "json" => Ok(Format::Json),
         "console" => Ok(Format::Console),
         _ => Err(FlagError(format!(
             "--log-format is json or console, not '{value}'"
@@ -359,7 +388,7 @@ fn hosts(value: &str) -> Option<Vec<String>> {
 
 fn is_extensive(value: &str) -> Result<bool, FlagError> {
     match value {
-        "basic" => Ok(false),
+        "" | "basic" => Ok(false),
         "extensive" => Ok(true),
         _ => Err(FlagError(format!(
             "--metrics is basic or extensive, not '{value}'"

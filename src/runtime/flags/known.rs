@@ -7,8 +7,12 @@ use super::FlagError;
 /// What a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Takes {
-    /// A value, behind `=` or as the next argument.
-    Value,
+    /// A text, behind `=` or as the next argument.
+    Text,
+    /// A list, separated by commas; in a configuration file it must be written as one.
+    List,
+    /// A whole number.
+    Number,
     /// A duration; in a configuration file a bare number is one in nanoseconds.
     Duration,
     /// Nothing, or `true` or `false` behind `=`.
@@ -42,10 +46,17 @@ pub(super) struct Flag {
 const fn value(name: &'static str, default: &'static str, help: &'static str) -> Flag {
     Flag {
         name,
-        takes: Takes::Value,
+        takes: Takes::Text,
         default,
         fate: Fate::Served,
         help,
+    }
+}
+
+const fn number(name: &'static str, default: &'static str, help: &'static str) -> Flag {
+    Flag {
+        takes: Takes::Number,
+        ..value(name, default, help)
     }
 }
 
@@ -147,29 +158,33 @@ pub(super) const FLAGS: &[Flag] = &[
         "0",
         "how much history to keep: hours or a duration such as 30m, or revisions; 0: all",
     ),
-    value(
+    number(
         "quota-backend-bytes",
         "0",
-        "size at which writes are refused; 0 is 64 GiB, negative is no bound",
+        "size at which writes are refused; 0 is 64 GiB, negative is no bound, the most is 512 GiB",
     ),
-    value("max-request-bytes", "1572864", "the largest request"),
-    value("max-txn-ops", "128", "operations in one transaction"),
-    value(
+    number(
+        "max-request-bytes",
+        "1572864",
+        "the largest request; more than 64 MiB are 64 MiB",
+    ),
+    number("max-txn-ops", "128", "operations in one transaction"),
+    number(
         "max-concurrent-streams",
         "4096",
-        "gRPC streams of one connection; more than 4096 are 4096",
+        "gRPC streams of one connection; 0, or more than 4096, is 4096",
     ),
-    value(
+    number(
         "snapshot-count",
         "none",
-        "log entries between checkpoints, at most; bytes and time set them otherwise",
+        "log entries between checkpoints, at most; with none, or 0, bytes and time set them",
     ),
-    value(
+    number(
         "heartbeat-interval",
         "100",
         "one Raft tick, in milliseconds",
     ),
-    value(
+    number(
         "election-timeout",
         "1000",
         "election time-out, in milliseconds",
@@ -177,7 +192,7 @@ pub(super) const FLAGS: &[Flag] = &[
     duration(
         "watch-progress-notify-interval",
         "10m",
-        "how often a quiet watch that asked for it is told its progress",
+        "how often a quiet watch that asked for it is told its progress; at least 100ms, 0 is 10m",
     ),
     switch(
         "enable-grpc-gateway",
@@ -226,11 +241,14 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     value("log-level", "info", "debug, info, warn, error or fatal"),
     value("log-format", "json", "json or console"),
-    value(
-        "log-outputs",
-        "default",
-        "stderr, stdout or files, separated by commas",
-    ),
+    Flag {
+        takes: Takes::List,
+        ..value(
+            "log-outputs",
+            "default",
+            "stderr, stdout or files, separated by commas",
+        )
+    },
     value("cores", "all", "cores to run on, for example 0-3,5"),
     value(
         "fronts",
@@ -241,20 +259,20 @@ pub(super) const FLAGS: &[Flag] = &[
     switch("help", "", "print this"),
     // What etcd has besides.
     other("backend-batch-interval", Takes::Duration, "", ENGINE),
-    other("backend-batch-limit", Takes::Value, "0", ENGINE),
-    other("backend-bbolt-freelist-type", Takes::Value, "map", ENGINE),
+    other("backend-batch-limit", Takes::Number, "0", ENGINE),
+    other("backend-bbolt-freelist-type", Takes::Text, "map", ENGINE),
     other(
         "bootstrap-defrag-threshold-megabytes",
-        Takes::Value,
+        Takes::Number,
         "0",
         ENGINE,
     ),
-    other("compaction-batch-limit", Takes::Value, "1000", ENGINE),
+    other("compaction-batch-limit", Takes::Number, "1000", ENGINE),
     other("compaction-sleep-interval", Takes::Duration, "10ms", ENGINE),
-    other("max-snapshots", Takes::Value, "5", ENGINE),
-    other("max-wals", Takes::Value, "5", ENGINE),
-    other("snapshot-catchup-entries", Takes::Value, "5000", ENGINE),
-    other("v2-deprecation", Takes::Value, "write-only", ENGINE),
+    other("max-snapshots", Takes::Number, "5", ENGINE),
+    other("max-wals", Takes::Number, "5", ENGINE),
+    other("snapshot-catchup-entries", Takes::Number, "5000", ENGINE),
+    other("v2-deprecation", Takes::Text, "write-only", ENGINE),
     other("corrupt-check-time", Takes::Duration, "0s", PEERS),
     other("compact-hash-check-time", Takes::Duration, "1m", PEERS),
     other("downgrade-check-time", Takes::Duration, "5s", PEERS),
@@ -264,7 +282,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "true",
         PEERS,
     ),
-    other("max-learners", Takes::Value, "1", PEERS),
+    other("max-learners", Takes::Number, "1", PEERS),
     other("pre-vote", Takes::Switch, "true", PEERS),
     other("raft-read-timeout", Takes::Duration, "5s", PEERS),
     other("raft-write-timeout", Takes::Duration, "5s", PEERS),
@@ -302,7 +320,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     other(
         "logger",
-        Takes::Value,
+        Takes::Text,
         "zap",
         Fate::Moot("the lines have zap's form"),
     ),
@@ -326,7 +344,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     other(
         "log-rotation-config-json",
-        Takes::Value,
+        Takes::Text,
         "",
         Fate::Moot("log files are not rotated by the server"),
     ),
@@ -338,62 +356,62 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     other(
         "distributed-tracing-address",
-        Takes::Value,
+        Takes::Text,
         "localhost:4317",
         TRACING,
     ),
     other(
         "distributed-tracing-service-name",
-        Takes::Value,
+        Takes::Text,
         "etcd",
         TRACING,
     ),
-    other("distributed-tracing-instance-id", Takes::Value, "", TRACING),
+    other("distributed-tracing-instance-id", Takes::Text, "", TRACING),
     other(
         "distributed-tracing-sampling-rate",
-        Takes::Value,
+        Takes::Number,
         "0",
         TRACING,
     ),
-    other("auth-token", Takes::Value, "simple", PROTECTION),
-    other("auth-token-ttl", Takes::Value, "300", USERS),
-    other("bcrypt-cost", Takes::Value, "10", USERS),
+    other("auth-token", Takes::Text, "simple", PROTECTION),
+    other("auth-token-ttl", Takes::Number, "300", USERS),
+    other("bcrypt-cost", Takes::Number, "10", USERS),
     other("auto-tls", Takes::Switch, "false", PROTECTION),
-    other("cert-file", Takes::Value, "", PROTECTION),
-    other("key-file", Takes::Value, "", PROTECTION),
+    other("cert-file", Takes::Text, "", PROTECTION),
+    other("key-file", Takes::Text, "", PROTECTION),
     other("client-cert-auth", Takes::Switch, "false", PROTECTION),
-    other("client-cert-file", Takes::Value, "", PROTECTION),
-    other("client-key-file", Takes::Value, "", PROTECTION),
-    other("client-crl-file", Takes::Value, "", PROTECTION),
-    other("client-cert-allowed-hostname", Takes::Value, "", PROTECTION),
-    other("trusted-ca-file", Takes::Value, "", PROTECTION),
+    other("client-cert-file", Takes::Text, "", PROTECTION),
+    other("client-key-file", Takes::Text, "", PROTECTION),
+    other("client-crl-file", Takes::Text, "", PROTECTION),
+    other("client-cert-allowed-hostname", Takes::List, "", PROTECTION),
+    other("trusted-ca-file", Takes::Text, "", PROTECTION),
     other("peer-auto-tls", Takes::Switch, "false", PROTECTION),
-    other("peer-cert-file", Takes::Value, "", PROTECTION),
-    other("peer-key-file", Takes::Value, "", PROTECTION),
+    other("peer-cert-file", Takes::Text, "", PROTECTION),
+    other("peer-key-file", Takes::Text, "", PROTECTION),
     other("peer-client-cert-auth", Takes::Switch, "false", PROTECTION),
-    other("peer-client-cert-file", Takes::Value, "", PROTECTION),
-    other("peer-client-key-file", Takes::Value, "", PROTECTION),
-    other("peer-crl-file", Takes::Value, "", PROTECTION),
-    other("peer-cert-allowed-cn", Takes::Value, "", PROTECTION),
-    other("peer-cert-allowed-hostname", Takes::Value, "", PROTECTION),
-    other("peer-trusted-ca-file", Takes::Value, "", PROTECTION),
+    other("peer-client-cert-file", Takes::Text, "", PROTECTION),
+    other("peer-client-key-file", Takes::Text, "", PROTECTION),
+    other("peer-crl-file", Takes::Text, "", PROTECTION),
+    other("peer-cert-allowed-cn", Takes::List, "", PROTECTION),
+    other("peer-cert-allowed-hostname", Takes::List, "", PROTECTION),
+    other("peer-trusted-ca-file", Takes::Text, "", PROTECTION),
     other(
         "peer-skip-client-san-verification",
         Takes::Switch,
         "false",
         PEERS,
     ),
-    other("self-signed-cert-validity", Takes::Value, "1", PROTECTION),
-    other("cipher-suites", Takes::Value, "", PROTECTION),
-    other("tls-min-version", Takes::Value, "TLS1.2", PROTECTION),
-    other("tls-max-version", Takes::Value, "", PROTECTION),
-    other("discovery", Takes::Value, "", DISCOVERY),
-    other("discovery-endpoints", Takes::Value, "", DISCOVERY),
-    other("discovery-token", Takes::Value, "", DISCOVERY),
-    other("discovery-srv", Takes::Value, "", DISCOVERY),
-    other("discovery-srv-name", Takes::Value, "", DISCOVERY),
-    other("discovery-fallback", Takes::Value, "exit", DISCOVERY_DETAIL),
-    other("discovery-proxy", Takes::Value, "", DISCOVERY_DETAIL),
+    other("self-signed-cert-validity", Takes::Number, "1", PROTECTION),
+    other("cipher-suites", Takes::List, "", PROTECTION),
+    other("tls-min-version", Takes::Text, "TLS1.2", PROTECTION),
+    other("tls-max-version", Takes::Text, "", PROTECTION),
+    other("discovery", Takes::Text, "", DISCOVERY),
+    other("discovery-endpoints", Takes::List, "", DISCOVERY),
+    other("discovery-token", Takes::Text, "", DISCOVERY),
+    other("discovery-srv", Takes::Text, "", DISCOVERY),
+    other("discovery-srv-name", Takes::Text, "", DISCOVERY),
+    other("discovery-fallback", Takes::Text, "exit", DISCOVERY_DETAIL),
+    other("discovery-proxy", Takes::Text, "", DISCOVERY_DETAIL),
     other(
         "discovery-dial-timeout",
         Takes::Duration,
@@ -430,11 +448,11 @@ pub(super) const FLAGS: &[Flag] = &[
         "false",
         DISCOVERY_DETAIL,
     ),
-    other("discovery-cert", Takes::Value, "", DISCOVERY_DETAIL),
-    other("discovery-key", Takes::Value, "", DISCOVERY_DETAIL),
-    other("discovery-cacert", Takes::Value, "", DISCOVERY_DETAIL),
-    other("discovery-user", Takes::Value, "", DISCOVERY_DETAIL),
-    other("discovery-password", Takes::Value, "", DISCOVERY_DETAIL),
+    other("discovery-cert", Takes::Text, "", DISCOVERY_DETAIL),
+    other("discovery-key", Takes::Text, "", DISCOVERY_DETAIL),
+    other("discovery-cacert", Takes::Text, "", DISCOVERY_DETAIL),
+    other("discovery-user", Takes::Text, "", DISCOVERY_DETAIL),
+    other("discovery-password", Takes::Text, "", DISCOVERY_DETAIL),
 ];
 
 impl Flag {
@@ -447,9 +465,26 @@ impl Flag {
     pub fn says_nothing(&self, value: &str) -> bool {
         match self.takes {
             Takes::Switch => super::switch(value) == super::switch(self.default),
-            Takes::Value | Takes::Duration => value.is_empty() || value == self.default,
+            _ => value.is_empty() || value == self.default,
         }
     }
+}
+
+/// Programs that etcd's binary holds besides the server, and what does their work.
+const PROGRAMS: &[(&str, &str)] = &[
+    (
+        "gateway",
+        "any proxy for TCP does what it does, and quoin's own clients take several endpoints",
+    ),
+    (
+        "grpc-proxy",
+        "etcd's own grpc-proxy can be put before it as it is before an etcd",
+    ),
+];
+
+/// One of etcd's programs by its name, and what to use instead.
+pub(super) fn program(name: &str) -> Option<(&'static str, &'static str)> {
+    PROGRAMS.iter().copied().find(|(known, _)| *known == name)
 }
 
 /// The flag of that name.

@@ -2,73 +2,61 @@
 
 #![forbid(unsafe_code)]
 
-use super::FlagError;
+use super::{FlagError, duration};
 use crate::node::order::AutoCompaction;
 
-const SECOND: u64 = 1_000_000_000;
+const SECOND: i64 = 1_000_000_000;
 
 /// The shortest retention: more often would be compacting all the time.
-const RETENTION_MIN_NS: u64 = SECOND;
+const RETENTION_MIN_NS: i64 = SECOND;
 
-/// What the two flags ask for together.
-pub(super) fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, FlagError> {
+/// What the two flags ask for together, and what the log should tell of it.
+pub(super) fn auto_compaction(
+    mode: &str,
+    retention: &str,
+) -> Result<(AutoCompaction, Option<String>), FlagError> {
     let refuse = |text: String| Err(FlagError(text));
+    // As in etcd, a bare number is one of hours or of revisions, and a duration is one in either
+    // mode: as a number of revisions its nanoseconds count.
+    let bare = retention.parse::<i64>().ok().filter(|number| *number >= 0);
+    let Some(number) = bare.or_else(|| duration::nanos(retention)) else {
+        return refuse(format!(
+            "--auto-compaction-retention: '{retention}' is neither a number of hours (with \
+             --auto-compaction-mode revision: of revisions) nor a duration such as 30m or 1h30m"
+        ));
+    };
+    if number < 0 {
+        return refuse(format!(
+            "--auto-compaction-retention: '{retention}' is below 0"
+        ));
+    }
     match mode {
-        "revision" => match retention.parse::<i64>() {
-            Ok(0) => Ok(AutoCompaction::Off),
-            Ok(keep) if keep > 0 => Ok(AutoCompaction::Revision(keep)),
-            _ => refuse(format!(
-                "--auto-compaction-retention: '{retention}' is no number of revisions"
-            )),
-        },
+        "revision" | "periodic" if number == 0 => Ok((AutoCompaction::Off, None)),
+        "revision" => {
+            let told = bare.is_none().then(|| {
+                format!(
+                    "--auto-compaction-retention: {retention} is no number of revisions; as in \
+                     etcd {number} are kept"
+                )
+            });
+            Ok((AutoCompaction::Revision(number), told))
+        }
         "periodic" => {
-            let hours = retention.parse::<u64>().ok();
-            let ns = match hours {
-                Some(hours) => hours.checked_mul(3600 * SECOND),
-                None => duration_ns(retention),
+            let ns = match bare {
+                // What no clock reaches is never compacted.
+                Some(hours) => hours.saturating_mul(3600 * SECOND),
+                None => number,
             };
-            match ns {
-                Some(0) => Ok(AutoCompaction::Off),
-                Some(ns) if ns >= RETENTION_MIN_NS => Ok(AutoCompaction::Periodic(ns)),
-                Some(_) => refuse(format!(
-                    "--auto-compaction-retention: '{retention}' is shorter than a second"
-                )),
-                None => refuse(format!(
-                    "--auto-compaction-retention: '{retention}' is neither a number of hours nor a \
-                     duration such as 30m or 1h30m"
-                )),
-            }
+            let told = (ns < RETENTION_MIN_NS).then(|| {
+                format!("--auto-compaction-retention: {retention} is raised to a second, the least")
+            });
+            let ns = ns.max(RETENTION_MIN_NS).unsigned_abs();
+            Ok((AutoCompaction::Periodic(ns), told))
         }
         _ => refuse(format!(
             "--auto-compaction-mode is 'periodic' or 'revision', not '{mode}'"
         )),
     }
-}
-
-/// A duration as Go writes it: numbers with units (h, m, s, ms), largest first or not. Parts of
-/// units are not known here: `1.5h` is `1h30m`.
-fn duration_ns(text: &str) -> Option<u64> {
-    let mut rest = text;
-    let mut total = 0u64;
-    while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (number, behind) = rest.split_at(digits);
-        let letters = behind.len()
-            - behind
-                .trim_start_matches(|c: char| c.is_ascii_alphabetic())
-                .len();
-        let (unit, behind) = behind.split_at(letters);
-        let unit = match unit {
-            "h" => 3600 * SECOND,
-            "m" => 60 * SECOND,
-            "s" => SECOND,
-            "ms" => SECOND / 1000,
-            _ => return None,
-        };
-        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(unit)?)?;
-        rest = behind;
-    }
-    (!text.is_empty()).then_some(total)
 }
 
 #[cfg(test)]
@@ -77,33 +65,51 @@ mod tests {
 
     #[test]
     fn both_modes_are_read_as_etcd_reads_them() {
-        let read = |mode, retention| auto_compaction(mode, retention).ok();
-        let hours = |n: u64| Some(AutoCompaction::Periodic(n * 3600 * SECOND));
+        let read = |mode, retention| Some(auto_compaction(mode, retention).ok()?.0);
+        let second = SECOND.unsigned_abs();
+        let hours = |n: u64| Some(AutoCompaction::Periodic(n * 3600 * second));
         assert_eq!(read("periodic", "0"), Some(AutoCompaction::Off));
         assert_eq!(read("revision", "0"), Some(AutoCompaction::Off));
         assert_eq!(read("periodic", "5"), hours(5));
         assert_eq!(read("periodic", "5h"), hours(5));
         assert_eq!(read("periodic", "60m3600s"), hours(2));
-        let short = AutoCompaction::Periodic(1500 * SECOND / 1000);
+        let short = AutoCompaction::Periodic(1500 * second / 1000);
         assert_eq!(read("periodic", "1s500ms"), Some(short));
+        let half_more = AutoCompaction::Periodic(5400 * second);
+        assert_eq!(read("periodic", "1.5h"), Some(half_more));
+        let least = Some(AutoCompaction::Periodic(second));
+        assert_eq!(read("periodic", "100ms"), least);
+        let most = Some(AutoCompaction::Periodic(i64::MAX.unsigned_abs()));
+        assert_eq!(read("periodic", "9999999999"), most);
         assert_eq!(
             read("revision", "1000"),
             Some(AutoCompaction::Revision(1000))
         );
+        let of_an_hour = Some(AutoCompaction::Revision(3600 * SECOND));
+        assert_eq!(read("revision", "1h"), of_an_hour);
+        for (mode, retention, is_told) in [
+            ("periodic", "1h", false),
+            ("periodic", "100ms", true),
+            ("revision", "5", false),
+            ("revision", "1h", true),
+        ] {
+            let (_, told) = auto_compaction(mode, retention).unwrap();
+            assert_eq!(told.is_some(), is_told, "{mode} {retention}");
+        }
         for (mode, retention) in [
             ("periodic", ""),
             ("periodic", "-1"),
             ("periodic", "h"),
             ("periodic", "5x"),
             ("periodic", "5h3"),
-            ("periodic", "999ms"),
+            ("periodic", "1.5"),
+            ("periodic", "-1h"),
             ("periodic", "99999999999999999999h"),
-            ("periodic", "9999999999"),
-            ("revision", "1h"),
             ("revision", "-1"),
             ("sometimes", "1"),
         ] {
-            assert_eq!(read(mode, retention), None, "{mode} {retention}");
+            let refused = auto_compaction(mode, retention);
+            assert!(refused.is_err(), "{mode} {retention}");
         }
     }
 }

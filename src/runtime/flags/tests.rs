@@ -1,5 +1,6 @@
 //! The command line, the environment and the configuration file.
 
+use super::known::{FLAGS, Takes};
 use super::{Command, Config, FlagError, parse};
 use crate::limits;
 use crate::runtime::logger::{Format, Level, Output};
@@ -255,7 +256,13 @@ fn what_cannot_be_kept_is_refused_with_a_way_out() {
             "names no Unix socket",
         ),
         (&["--max-txn-ops", "many"], "whole number"),
-        (&["--max-concurrent-streams", "0"], "at least 1"),
+        (&["--max-concurrent-streams", "-1"], "out of the numbers"),
+        (&["--max-request-bytes", "0"], "at least 1"),
+        (&["--auto-compaction-retention=1.5"], "30m"),
+        (&["--auto-compaction-retention=-1h"], "below 0"),
+        (&["--watch-progress-notify-interval="], "1h30m"),
+        (&["gateway", "start"], "not part of quoin"),
+        (&["grpc-proxy", "start"], "not part of quoin"),
         (&["--name"], "needs a value"),
         (&["serve"], "not a flag"),
         (&["--election-timeout", "200"], "five times"),
@@ -271,7 +278,6 @@ fn what_cannot_be_kept_is_refused_with_a_way_out() {
             &["--initial-cluster", "default=http://b:1"],
             "different URLs",
         ),
-        (&["--watch-progress-notify-interval", "9ms"], "100 ms"),
         (&["--cores", "3-1"], "0-3,5"),
         (&["--cors", "example.org"], "--cors takes sites"),
     ] {
@@ -283,4 +289,100 @@ fn what_cannot_be_kept_is_refused_with_a_way_out() {
         "--initial-cluster=default=http://b:1,default=http://a:1",
     ];
     assert!(config(&two).notices.is_empty());
+}
+
+#[test]
+fn values_that_etcd_takes_start_the_server_and_those_beyond_its_range_are_told() {
+    for (flag, told) in [
+        ("--snapshot-count=0", None),
+        ("--max-txn-ops=0", None),
+        ("--max-txn-ops=0x10", None),
+        ("--max-concurrent-streams=0", None),
+        ("--max-concurrent-streams=4294967295", None),
+        ("--max-concurrent-streams=10000", Some("to 4096")),
+        ("--watch-progress-notify-interval=0", None),
+        ("--watch-progress-notify-interval=-1s", None),
+        ("--watch-progress-notify-interval=1ms", Some("to 100ms")),
+        ("--auto-compaction-retention=1.5h", None),
+        ("--auto-compaction-retention=100ms", Some("to a second")),
+        ("--max-request-bytes=134217728", Some("to 67108864")),
+        (
+            "--quota-backend-bytes=9000000000000",
+            Some("to 549755813888"),
+        ),
+        ("--warning-apply-duration=-1s", None),
+    ] {
+        let of_flag = config(&[flag]);
+        // The same in a file, where a number has no quotes and a duration may be a text.
+        let (name, value) = flag.trim_start_matches('-').split_once('=').unwrap();
+        let text = format!("{name}: {value}");
+        let args = ["--config-file=c".to_owned()];
+        let Ok(Command::Serve(of_file)) = parse(args, &[], |_| Ok(text.clone())) else {
+            panic!("{text}");
+        };
+        let told_file = &of_file.notices[1..];
+        assert_eq!(of_flag.notices, told_file, "{flag}");
+        match told {
+            None => assert_eq!(notices(&of_flag), [], "{flag}"),
+            Some(text) => {
+                let [(level, said)] = notices(&of_flag)[..] else {
+                    panic!("{flag}: {:?}", of_flag.notices);
+                };
+                assert!(level == Level::Warn && said.contains(text), "{said}");
+                assert!(said.contains(name), "{said}");
+            }
+        }
+        let (mut of_flag, mut of_file) = (of_flag, *of_file);
+        of_flag.notices.clear();
+        of_file.notices.clear();
+        assert_eq!(of_flag, of_file, "{flag}");
+    }
+    assert_eq!(config(&["--snapshot-count=0"]).snapshot_count, None);
+    assert_eq!(config(&["--max-txn-ops=0"]).txn_ops_max, 0);
+    let streams = |given: &str| config(&["--max-concurrent-streams", given]).streams_max;
+    assert_eq!(
+        (streams("0"), streams("7"), streams("9999")),
+        (4096, 7, 4096)
+    );
+    let progress = |given: &str| config(&["--watch-progress-notify-interval", given]);
+    let progress = |given: &str| progress(given).watch_progress_ms;
+    assert_eq!((progress("0"), progress("1ms")), (600_000, 100));
+    let huge = config(&["--quota-backend-bytes=9000000000000"]);
+    assert_eq!(huge.quota_bytes, Some(limits::QUOTA_BYTES_CEILING));
+    let long = config(&["--max-request-bytes=134217728"]);
+    assert_eq!(long.request_bytes_max, limits::REQUEST_BYTES_CEILING);
+}
+
+/// Texts that etcd refuses if they are empty, and quoin too.
+const NEVER_EMPTY: &[&str] = &["name", "auto-compaction-mode", "log-outputs"];
+
+#[test]
+fn an_empty_value_says_as_much_as_leaving_the_flag_out_where_etcd_takes_it() {
+    let mut without = config(&[]);
+    without.notices.clear();
+    for flag in FLAGS.iter().filter(|flag| flag.is_setting()) {
+        let typed = !matches!(flag.takes, Takes::Text | Takes::List);
+        let own = ["cores", "fronts"].contains(&flag.name);
+        let refuses = typed || own || NEVER_EMPTY.contains(&flag.name);
+        match given(&[&format!("--{}=", flag.name)], &[]) {
+            Err(error) => assert!(refuses && !error.0.is_empty(), "--{}: {error}", flag.name),
+            Ok(Command::Serve(mut config)) => {
+                assert!(!refuses, "--{} is taken", flag.name);
+                config.notices.clear();
+                // The empty token is a token of its own, in etcd as well.
+                if flag.name == "initial-cluster-token" {
+                    assert_eq!(config.cluster_token, "");
+                    config.cluster_token.clone_from(&without.cluster_token);
+                }
+                assert_eq!(*config, without, "--{}", flag.name);
+            }
+            other => panic!("--{}: {other:?}", flag.name),
+        }
+        // An empty variable is none, whatever it stands for.
+        let variable = super::variable_of(flag.name);
+        let Ok(Command::Serve(config)) = given(&[], &[(&variable, "")]) else {
+            panic!("{variable} is refused");
+        };
+        assert_eq!(*config, without, "{variable}");
+    }
 }
