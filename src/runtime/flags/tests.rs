@@ -386,3 +386,26 @@ fn an_empty_value_says_as_much_as_leaving_the_flag_out_where_etcd_takes_it() {
         assert_eq!(*config, without, "{variable}");
     }
 }
+
+#[test]
+fn sections_of_a_configuration_file_are_the_flags_that_they_stand_for() {
+    let of_file = |text: &str| {
+        let args = ["--config-file=c".to_owned()];
+        parse(args, &[], |_| Ok(text.to_owned()))
+    };
+    let Ok(Command::Serve(shared)) = of_file("socket-options: {reuse-port: true}") else {
+        panic!("it is refused");
+    };
+    assert!(shared.reuse_port);
+    for text in [
+        "discovery-config: {token: x}",
+        "discovery-config: {endpoints: ['http://127.0.0.1:1'], token: x}",
+    ] {
+        let refused = of_file(text).unwrap_err();
+        assert!(refused.0.contains("clusters of several"), "{refused}");
+    }
+    let Ok(Command::Serve(none)) = of_file("discovery-config: {token: '', secure: {}}") else {
+        panic!("it is refused");
+    };
+    assert!(notices(&none)[1].1.contains("'discovery-config.secure'"));
+}
