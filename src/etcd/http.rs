@@ -16,8 +16,8 @@ pub enum Route {
     Refused(&'static str),
     /// `/health`.
     Health,
-    /// `/livez` or `/readyz`, or one check of theirs.
-    Checks(&'static [Check]),
+    /// `/readyz`, or `/livez` if so, or one check of theirs.
+    Checks(&'static [Check], bool),
     /// `/version`.
     Version,
     /// `/metrics`.
@@ -49,12 +49,20 @@ pub enum Check {
 
 impl Check {
     const LIVE: &'static [Check] = &[Check::SerializableRead];
-    const READY: &'static [Check] = &[
+    const READY: &'static [Check] = &Check::ALL;
+
+    /// Every check.
+    pub const ALL: [Check; 4] = [
         Check::DataCorruption,
         Check::SerializableRead,
         Check::LinearizableRead,
         Check::NonLearner,
     ];
+
+    /// Whether `/livez` makes this check; `/readyz` makes each.
+    pub fn is_of_life(self) -> bool {
+        Check::LIVE.contains(&self)
+    }
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -94,7 +102,7 @@ pub fn route(method: &str, path: &str) -> Route {
         "/version" => Route::Version,
         "/metrics" => Route::Metrics,
         path => match checks(path) {
-            Some(checks) => Route::Checks(checks),
+            Some(checks) => Route::Checks(checks, path.starts_with("/livez")),
             None => return Route::Nothing,
         },
     };
@@ -286,6 +294,21 @@ pub fn metrics(figures: &Figures, product: &str) -> String {
         put_metric(&mut text, (name, "gauge", what), "", value);
     }
     let id = format!("{{server_id=\"{:x}\"}}", figures.member_id);
+    let name = "etcd_debugging_server_alarms";
+    let _ = write!(
+        text,
+        "# HELP {name} Alarms of the cluster: 1 while one of the type is raised.\n# TYPE {name} gauge\n"
+    );
+    for (kind, is_raised) in [
+        ("CORRUPT", condition.is_corrupt),
+        ("NOSPACE", condition.is_out_of_space),
+    ] {
+        let (id, is_raised) = (figures.member_id, u8::from(is_raised));
+        let _ = writeln!(
+            text,
+            "{name}{{server_id=\"{id:x}\",alarm_type=\"{kind}\"}} {is_raised}"
+        );
+    }
     for (name, what, label) in [
         ("etcd_server_id", "The member's id in hexadecimal.", id),
         (
@@ -341,7 +364,7 @@ mod tests {
         assert!(matches!(route("OPTIONS", "/x"), Route::Preflight(false)));
         assert!(matches!(
             route("GET", "/readyz/non_learner"),
-            Route::Checks([Check::NonLearner])
+            Route::Checks([Check::NonLearner], false)
         ));
         assert!(matches!(route("GET", "/livez/non_learner"), Route::Nothing));
         assert!(matches!(route("GET", "/livez/"), Route::Nothing));

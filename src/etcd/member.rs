@@ -47,7 +47,7 @@ pub struct Condition {
     pub applied_index: u64,
     /// An alarm *no space* is raised.
     pub is_out_of_space: bool,
-    /// An alarm *corrupt* is raised.
+    /// An alarm *corrupt* is.
     pub is_corrupt: bool,
 }
 

@@ -30,6 +30,7 @@ pub use url::{Place, Url};
 
 use crate::node::order::AutoCompaction;
 use crate::runtime::logger::{Format, Level, Output};
+use crate::runtime::tally::Feature;
 use given::Given;
 use known::{Fate, Takes};
 use std::fmt;
@@ -105,6 +106,8 @@ pub struct Config {
     pub log_outputs: Vec<Output>,
     /// The times of gRPC's calls are among the metrics.
     pub extensive_metrics: bool,
+    /// etcd's feature gates, as they were asked for.
+    pub features: Vec<Feature>,
     /// A turn of application that takes longer is told.
     pub slow_apply_ns: u64,
     /// A call with one answer that takes longer is told.

@@ -497,7 +497,7 @@ async fn respond(desk: &Rc<Desk>, head: &Parts, body: Incoming) -> Response<Body
             Ok(_) => refuse(&Status::new(Code::NotFound, "Not Found")),
         },
         Route::Health => health(desk, query).await,
-        Route::Checks(checks) => check(desk, checks, query).await,
+        Route::Checks(checks, of_life) => check(desk, (checks, of_life), query).await,
         Route::Version => say(200, JSON, pages::version(VERSION)),
         Route::Metrics => say(200, metrics::CONTENT_TYPE, metrics::text(desk.seat())),
         Route::Preflight(_) => say(200, PLAIN, String::new()),
@@ -517,7 +517,7 @@ async fn respond(desk: &Rc<Desk>, head: &Parts, body: Incoming) -> Response<Body
 fn offered(place: &Place, route: Route) -> Route {
     let gateway = match route {
         Route::Call(_) | Route::Refused(_) | Route::NoCall | Route::CallWithoutPost => true,
-        Route::Health | Route::Checks(_) | Route::Metrics => return route,
+        Route::Health | Route::Checks(..) | Route::Metrics => return route,
         // There, it is one more method that is not served.
         Route::Preflight(true) if place.door == Door::Metrics => return Route::WrongMethod,
         Route::Version | Route::Preflight(_) | Route::Nothing | Route::WrongMethod => false,
@@ -552,15 +552,21 @@ async fn call(
     let (_, method, fields, _) = path;
     let message = to_message(fields, &text.bytes).map_err(invalid)?;
     drop(text);
-    let counted = desk.seat().counted.calls(*method);
+    let (seat, streams) = (desk.seat(), method.is_stream() || method.gives_many());
+    let counted = seat.counted.calls(*method);
     counted.started.add(1);
+    counted.received.add(1);
+    // As in etcd, what comes through the gateway says no version.
+    seat.counted.clients[0][usize::from(streams)].add(1);
+    let began_ns = seat.clock.now_ns();
     let answered = desk.call(*method, &message, deadline_ns).await;
     let code = answered
         .as_ref()
         .err()
         .map_or(Code::Ok, |status| status.code);
-    counted.handled[code as usize].add(1);
+    counted.note_end(code, seat.clock.now_ns().saturating_sub(began_ns));
     let answered = answered?;
+    counted.sent.add(1);
     if let Some(number) = answered.more {
         return Ok(Pieces::new(desk, path, number, answered).into());
     }
@@ -650,7 +656,11 @@ async fn health(desk: &Rc<Desk>, query: Option<&str>) -> Response<Body> {
     say(code, PLAIN, pages::health(reason.as_deref()))
 }
 
-async fn check(desk: &Rc<Desk>, checks: &[Check], query: Option<&str>) -> Response<Body> {
+async fn check(
+    desk: &Rc<Desk>,
+    (checks, of_life): (&[Check], bool),
+    query: Option<&str>,
+) -> Response<Body> {
     let mut results = Vec::with_capacity(checks.len());
     for check in checks {
         if pages::query(query, "exclude").any(|name| name == check.name()) {
@@ -665,6 +675,8 @@ async fn check(desk: &Rc<Desk>, checks: &[Check], query: Option<&str>) -> Respon
             // What nobody has noted ends the process or fails the reads; every member votes.
             Check::DataCorruption | Check::NonLearner => Ok(()),
         };
+        let counted = &desk.seat().counted.checks[*check as usize][usize::from(of_life)];
+        counted[usize::from(result.is_err())].add(1);
         results.push((*check, result));
     }
     let verbose = pages::query(query, "verbose").next().is_some();

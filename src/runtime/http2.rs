@@ -272,6 +272,7 @@ impl Session {
     ) {
         let Asked {
             method,
+            version,
             gzip,
             timeout_ns,
             kind,
@@ -292,7 +293,10 @@ impl Session {
             self.deadline_ns = deadline_ns;
             self.wake_at_deadline();
         }
-        self.place.seat.counted.calls(method).started.add(1);
+        let counted = &self.place.seat.counted;
+        counted.calls(method).started.add(1);
+        let streams = method.is_stream() || method.gives_many();
+        counted.clients[version][usize::from(streams)].add(1);
         let key = self.calls.insert(Call {
             generation: self.generation,
             method,
@@ -449,6 +453,7 @@ impl Session {
             call.asked += usize::from(method.is_asked());
             let counted = &self.place.seat.counted;
             counted.received_bytes.add(message.len() as u64);
+            counted.calls(method).received.add(1);
             let mut front = front.borrow_mut();
             *cost += front.call(self.place.id, number, method, &message, now_ns);
             if !streams {
@@ -579,6 +584,7 @@ impl Session {
             };
             let counted = &self.place.seat.counted;
             counted.sent_bytes.add(message.len() as u64);
+            counted.calls(call.method).sent.add(1);
             outgoing.push(message, bytes);
             if call.is_answered() {
                 self.end(key, Ok(()));

@@ -5,9 +5,9 @@
 #![forbid(unsafe_code)]
 
 use super::server::VERSION;
-use super::tally::{CLASSES, Count, SeatTally, Tally, Times, end_ns};
+use super::tally::{CLASSES, CLIENT_VERSIONS, Calls, Count, SeatTally, Tally, Times, end_ns};
 use super::{process, seat::Seat};
-use crate::etcd::http as pages;
+use crate::etcd::http::{self as pages, Check};
 use crate::etcd::{Code, Method};
 use crate::node::front::FrontCounts;
 use crate::node::order::OrderCounts;
@@ -30,6 +30,8 @@ pub fn text(seat: &Seat) -> String {
     let tally = &seat.tally;
     put_store(&mut text, tally, keys);
     put_calls(&mut text, tally);
+    put_requests(&mut text, tally);
+    put_checks(&mut text, tally, figures.condition.leader != 0);
     put_threads(&mut text, tally);
     process::put_metrics(&mut text);
     text
@@ -318,6 +320,24 @@ fn put_calls(text: &mut String, tally: &Tally) {
         let started = total(tally, |seat| &seat.calls(*method).started);
         let _ = writeln!(text, "{name}{{{labels}}} {started}");
     }
+    for (name, what, of) in [
+        (
+            "grpc_server_msg_received_total",
+            "Total number of RPC stream messages received on the server.",
+            (|calls| &calls.received) as fn(&Calls) -> &Count,
+        ),
+        (
+            "grpc_server_msg_sent_total",
+            "Total number of gRPC stream messages sent by the server.",
+            |calls| &calls.sent,
+        ),
+    ] {
+        family(text, name, "counter", what);
+        for (method, labels) in methods() {
+            let messages = total(tally, |seat| of(seat.calls(*method)));
+            let _ = writeln!(text, "{name}{{{labels}}} {messages}");
+        }
+    }
     let name = "grpc_server_handled_total";
     family(
         text,
@@ -347,10 +367,147 @@ fn put_calls(text: &mut String, tally: &Tally) {
             let times: Vec<&Times> = tally
                 .seats
                 .iter()
-                .map(|seat| &seat.calls(*method).times)
+                .flat_map(|seat| &seat.calls(*method).times)
                 .collect();
             histogram(text, name, &format!("{labels},"), &times);
         }
+    }
+}
+
+/// What etcd counts of requests besides: whose they are, and how long each kind takes.
+fn put_requests(text: &mut String, tally: &Tally) {
+    let name = "etcd_server_client_requests_total";
+    family(
+        text,
+        name,
+        "counter",
+        "The total number of client requests per client version.",
+    );
+    for (version, of) in CLIENT_VERSIONS.iter().enumerate() {
+        for (streams, kind) in ["unary", "stream"].iter().enumerate() {
+            let begun = total(tally, |seat| &seat.clients[version][streams]);
+            // A version that never was is left out, but for the first: rates need a beginning.
+            if begun > 0 || version == 0 {
+                let _ = writeln!(
+                    text,
+                    "{name}{{client_api_version=\"{of}\",type=\"{kind}\"}} {begun}"
+                );
+            }
+        }
+    }
+    let of = |method: Method, failed: usize| -> Vec<&Times> {
+        let seats = tally.seats.iter();
+        seats
+            .map(|seat| &seat.calls(method).times[failed])
+            .collect()
+    };
+    let has_some = |all: &[&Times]| all.iter().any(|times| times.has_some());
+    let name = "etcd_server_request_duration_seconds";
+    family(
+        text,
+        name,
+        "histogram",
+        "Response latency distribution in seconds for each type.",
+    );
+    for (method, kind) in REQUESTS {
+        for (failed, success) in [true, false].iter().enumerate() {
+            let times = of(*method, failed);
+            // As above.
+            if has_some(&times) || (*method == Method::Put && *success) {
+                let labels = format!("success=\"{success}\",type=\"{kind}\",");
+                histogram(text, name, &labels, &times);
+            }
+        }
+    }
+    let name = "etcd_server_range_duration_seconds";
+    family(
+        text,
+        name,
+        "histogram",
+        "The latency distributions of Range, from the call to its answer.",
+    );
+    for (failed, success) in [true, false].iter().enumerate() {
+        let times = of(Method::Range, failed);
+        if has_some(&times) || *success {
+            histogram(text, name, &format!("success=\"{success}\","), &times);
+        }
+    }
+    let name = "etcd_server_apply_duration_seconds";
+    family(
+        text,
+        name,
+        "histogram",
+        "The latency distributions of turns of application: commands are applied together.",
+    );
+    let turns: Vec<&Times> = tally.seats.iter().map(|seat| &seat.turns).collect();
+    let labels = "version=\"v3\",op=\"Turn\",success=\"true\",";
+    histogram(text, name, labels, &turns);
+}
+
+/// The calls whose times etcd tells by type, and its names for the types.
+const REQUESTS: &[(Method, &str)] = &[
+    (Method::Put, "Put"),
+    (Method::Range, "Range"),
+    (Method::DeleteRange, "DeleteRange"),
+    (Method::Txn, "Txn"),
+    (Method::Compact, "Compaction"),
+    (Method::LeaseGrant, "LeaseGrant"),
+    (Method::LeaseRevoke, "LeaseRevoke"),
+    (Method::Alarm, "Alarm"),
+];
+
+/// The checks of `/livez` and `/readyz`, and etcd's feature gates.
+fn put_checks(text: &mut String, tally: &Tally, has_leader: bool) {
+    let checks = || {
+        let all = Check::ALL.iter().flat_map(|check| {
+            let paths = ["readyz", "livez"].iter().enumerate();
+            paths.map(move |(path, name)| (*check, path, *name))
+        });
+        all.filter(|(check, path, _)| *path == 0 || check.is_of_life())
+    };
+    let name = "etcd_server_healthcheck";
+    family(
+        text,
+        name,
+        "gauge",
+        "The result of each kind of healthcheck, as it would be now.",
+    );
+    for (check, _, path) in checks() {
+        // Who answers can read what it has, and votes.
+        let well = u8::from(check != Check::LinearizableRead || has_leader);
+        let check = check.name();
+        let _ = writeln!(text, "{name}{{name=\"{check}\",type=\"{path}\"}} {well}");
+    }
+    let name = "etcd_server_healthchecks_total";
+    family(
+        text,
+        name,
+        "counter",
+        "The total number of each kind of healthcheck.",
+    );
+    for (check, at, path) in checks() {
+        for (failed, status) in ["success", "error"].iter().enumerate() {
+            let count = total(tally, |seat| &seat.checks[check as usize][at][failed]);
+            let check = check.name();
+            let _ = writeln!(
+                text,
+                "{name}{{name=\"{check}\",status=\"{status}\",type=\"{path}\"}} {count}"
+            );
+        }
+    }
+    let name = "etcd_server_feature_enabled";
+    family(
+        text,
+        name,
+        "gauge",
+        "Whether or not a feature is asked for. 1 is enabled, 0 is not.",
+    );
+    for (feature, stage, is_on) in &tally.settings.features {
+        let is_on = u8::from(*is_on);
+        let _ = writeln!(
+            text,
+            "{name}{{name=\"{feature}\",stage=\"{stage}\"}} {is_on}"
+        );
     }
 }
 

@@ -19,6 +19,8 @@ pub fn put_metrics(text: &mut String) {
         read("/proc/self/status"),
         read("/proc/self/limits"),
     );
+    // The whole network namespace's, as in Prometheus' own libraries.
+    let network = read("/proc/self/net/netstat");
     let files = fs::read_dir("/proc/self/fd").map(Iterator::count).ok();
     let since = boot_seconds(&read("/proc/stat"))
         .zip(stat_field(&stat, 22))
@@ -44,6 +46,24 @@ pub fn put_metrics(text: &mut String) {
             "gauge",
             "Virtual memory size in bytes.",
             kib(&status, "VmSize:"),
+        ),
+        (
+            "process_virtual_memory_max_bytes",
+            "gauge",
+            "Maximum amount of virtual memory available in bytes.",
+            address_space(&limits),
+        ),
+        (
+            "process_network_receive_bytes_total",
+            "counter",
+            "Number of bytes received by the process over the network.",
+            network_field(&network, "InOctets"),
+        ),
+        (
+            "process_network_transmit_bytes_total",
+            "counter",
+            "Number of bytes sent by the process over the network.",
+            network_field(&network, "OutOctets"),
         ),
         (
             "process_open_fds",
@@ -145,6 +165,27 @@ fn field(text: &str, word: &str, at: usize) -> Option<f64> {
     line.split_whitespace().nth(at)?.parse().ok()
 }
 
+/// How large the address space may be: the largest number if that is not bounded, as Go's library
+/// tells it.
+fn address_space(limits: &str) -> Option<f64> {
+    let word = "Max address space";
+    let line = limits.lines().find_map(|line| line.strip_prefix(word))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(u64::MAX as f64),
+        bytes => bytes.parse().ok(),
+    }
+}
+
+/// A number of the protocol IP: the names stand on one line, the numbers on the next.
+fn network_field(netstat: &str, name: &str) -> Option<f64> {
+    let mut lines = netstat
+        .lines()
+        .filter_map(|line| line.strip_prefix("IpExt:"));
+    let (names, numbers) = (lines.next()?, lines.next()?);
+    let at = names.split_whitespace().position(|found| found == name)?;
+    numbers.split_whitespace().nth(at)?.parse().ok()
+}
+
 fn kib(status: &str, word: &str) -> Option<f64> {
     Some(field(status, word, 0)? * 1024.0)
 }
@@ -172,6 +213,14 @@ mod tests {
         assert_eq!(stat_field("", 4), None);
         assert_eq!(kib("VmRSS:\t  8 kB\n", "VmRSS:"), Some(8192.0));
         assert_eq!(boot_seconds("cpu 1\nbtime 77\n"), Some(77.0));
+        let netstat = "TcpExt: A InOctets\nTcpExt: 1 2\nIpExt: B InOctets\nIpExt: 3 4\n";
+        assert_eq!(network_field(netstat, "InOctets"), Some(4.0));
+        assert_eq!(network_field(netstat, "OutOctets"), None);
+        let limits =
+            |soft| format!("Limit  Soft  Hard\nMax address space  {soft}  unlimited  bytes\n");
+        assert_eq!(address_space(&limits("4096")), Some(4096.0));
+        let most = u64::MAX as f64;
+        assert_eq!(address_space(&limits("unlimited")), Some(most));
     }
 
     #[test]
@@ -179,6 +228,6 @@ mod tests {
         let mut text = String::new();
         put_metrics(&mut text);
         let families = text.lines().filter(|line| line.starts_with("# TYPE "));
-        assert_eq!(families.count(), 10, "{text}");
+        assert_eq!(families.count(), 13, "{text}");
     }
 }

@@ -211,6 +211,7 @@ impl Node {
             },
             access: Arc::new(Access::new(config)),
             tally: TallySettings {
+                features: config.features.clone(),
                 extensive: config.extensive_metrics,
                 slow_turn_ns: config.slow_apply_ns,
                 slow_call_ns: config.slow_call_ns,

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::etcd::http::Check;
 use crate::etcd::{Code, Method};
 use crate::node::front::FrontCounts;
 use crate::node::order::OrderCounts;
@@ -53,6 +54,11 @@ impl Times {
         self.sum_ns.add(ns);
     }
 
+    /// Whether there are any.
+    pub fn has_some(&self) -> bool {
+        self.classes.iter().any(|class| class.get() > 0)
+    }
+
     /// How many there are of each class, those beyond all at the end, and their sum.
     pub fn read(&self) -> ([u64; CLASSES + 1], u64) {
         let mut counts = [0; CLASSES + 1];
@@ -84,8 +90,35 @@ pub struct Calls {
     pub started: Count,
     /// Ended, by code.
     pub handled: [Count; CODES],
-    /// How long they took.
-    pub times: Times,
+    /// Messages that clients sent.
+    pub received: Count,
+    /// Messages that clients were sent.
+    pub sent: Count,
+    /// How long those took that ended well, and the others.
+    pub times: [Times; 2],
+}
+
+impl Calls {
+    /// Counts one that has ended.
+    pub fn note_end(&self, code: Code, took_ns: u64) {
+        self.handled[code as usize].add(1);
+        self.times[usize::from(code != Code::Ok)].note(took_ns);
+    }
+}
+
+/// The versions that etcd's clients say they are of, and are told apart; the first stands for
+/// those that say nothing, or something else.
+pub const CLIENT_VERSIONS: [&str; 10] = [
+    "unknown", "3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "3.8",
+];
+
+/// The place among [`CLIENT_VERSIONS`] of what a client says.
+pub fn client_version(said: Option<&[u8]>) -> usize {
+    // Every call comes here, so nothing is looked for.
+    match said {
+        Some([b'3', b'.', minor @ b'0'..=b'8']) => 1 + usize::from(minor - b'0'),
+        _ => 0,
+    }
 }
 
 /// What one executor counts. Aligned so that no other thread's cells share its cache lines.
@@ -100,6 +133,11 @@ pub struct SeatTally {
     pub received_bytes: Count,
     /// Bytes of the messages of gRPC's answers.
     pub sent_bytes: Count,
+    /// Calls of gRPC by the version of etcd's client, and whether they are streams.
+    pub clients: [[Count; 2]; CLIENT_VERSIONS.len()],
+    /// Checks of `/livez` and `/readyz` by their names, each for either path, and whether they
+    /// failed.
+    pub checks: [[[Count; 2]; 2]; Check::ALL.len()],
     /// Questions after health that found it well, and those that did not.
     pub well: Count,
     /// See `well`.
@@ -119,6 +157,8 @@ impl SeatTally {
         SeatTally {
             core,
             calls: Method::ALL.iter().map(|_| Calls::default()).collect(),
+            clients: Default::default(),
+            checks: Default::default(),
             received_bytes: Count::default(),
             sent_bytes: Count::default(),
             well: Count::default(),
@@ -282,9 +322,14 @@ pub struct Tally {
     pub settings: TallySettings,
 }
 
+/// A feature gate of etcd's as it was asked for: its name, its stage, and whether it is on.
+pub type Feature = (&'static str, &'static str, bool);
+
 /// How much is told of what takes how long.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct TallySettings {
+    /// The feature gates.
+    pub features: Vec<Feature>,
     /// The times of gRPC's calls are told.
     pub extensive: bool,
     /// A turn of the order actor that takes longer is told to the operator.
@@ -327,6 +372,18 @@ mod tests {
             assert_eq!(class_of(ns), class, "{ns}");
         }
         assert_eq!(end_ns(CLASSES - 1), 8_192_000_000);
+    }
+
+    #[test]
+    fn clients_are_known_by_their_versions() {
+        let name = |said| CLIENT_VERSIONS[client_version(said)];
+        for version in &CLIENT_VERSIONS[1..] {
+            assert_eq!(name(Some(version.as_bytes())), *version);
+        }
+        for other in [&b"3.9"[..], b"3.70", b"3", b"", b"unknown"] {
+            assert_eq!(name(Some(other)), "unknown");
+        }
+        assert_eq!(name(None), "unknown");
     }
 
     #[test]

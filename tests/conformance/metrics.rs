@@ -218,6 +218,19 @@ const NAMES: &[(&str, &str)] = &[
     ("process_max_fds", "gauge"),
     ("os_fd_used", "gauge"),
     ("os_fd_limit", "gauge"),
+    ("process_virtual_memory_max_bytes", "gauge"),
+    ("process_network_receive_bytes_total", "counter"),
+    ("process_network_transmit_bytes_total", "counter"),
+    ("grpc_server_msg_received_total", "counter"),
+    ("grpc_server_msg_sent_total", "counter"),
+    ("etcd_server_client_requests_total", "counter"),
+    ("etcd_server_request_duration_seconds", "histogram"),
+    ("etcd_server_range_duration_seconds", "histogram"),
+    ("etcd_server_apply_duration_seconds", "histogram"),
+    ("etcd_server_healthcheck", "gauge"),
+    ("etcd_server_healthchecks_total", "counter"),
+    ("etcd_server_feature_enabled", "gauge"),
+    ("etcd_debugging_server_alarms", "gauge"),
     ("quoin_loop_late_seconds", "histogram"),
     ("quoin_order_turn_seconds", "histogram"),
     ("quoin_thread_cpu_seconds_total", "counter"),
@@ -247,10 +260,20 @@ fn the_page_on_compatibility_lists_every_metric_as_it_is() {
     let server = Server::start_with(&dir.path().join("data"), &["--metrics=extensive"]);
     let mut families = scrape(server.address);
     let page = include_str!("../../docs/compatibility.md");
-    let (_, table) = page.split_once("| metrics | here |").expect("the table");
+    let (_, table) = page.split_once("| metrics | | |").expect("the table");
     let (table, _) = table.split_once("\n\n").expect("its end");
+    let mut of_etcd: BTreeMap<&str, &str> = include_str!("etcd-3.7.3-metrics.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split_once(' ').expect("a name and a type"))
+        .collect();
+    assert!(of_etcd.len() > 140);
     for row in table.lines().skip(2) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (grade, remark) = (cells[2], cells[3]);
+        let is_served = ["same", "better", "own"].contains(&grade);
+        assert!(is_served || ["not yet", "not"].contains(&grade), "{row}");
+        assert!(is_served || !remark.is_empty(), "no reason: {row}");
         for name in cells[1].split('`').skip(1).step_by(2) {
             if name.starts_with("--") {
                 continue;
@@ -260,12 +283,26 @@ fn the_page_on_compatibility_lists_every_metric_as_it_is() {
                 None => family == name,
             };
             let served = families.keys().any(|family| fits(family));
-            assert_eq!(served, !cells[2].starts_with("not"), "{name}: {row}");
+            assert_eq!(served, is_served, "{name}: {row}");
+            let known = of_etcd.keys().any(|family| fits(family));
+            assert_eq!(known, grade != "own", "{name}: {row}");
+            for (family, kind) in of_etcd.iter().filter(|(family, _)| fits(family)) {
+                if let Some(found) = families.get(*family) {
+                    let may_differ = remark.contains("a counter, not a gauge");
+                    assert!(
+                        found.kind == *kind || may_differ,
+                        "{family}: {}",
+                        found.kind
+                    );
+                }
+            }
+            of_etcd.retain(|family, _| !fits(family));
             families.retain(|family, _| !fits(family));
         }
     }
     let left: Vec<_> = families.keys().collect();
     assert!(left.is_empty(), "not listed: {left:?}");
+    assert!(of_etcd.is_empty(), "etcd's, and not listed: {of_etcd:?}");
 }
 
 #[test]
@@ -299,6 +336,9 @@ fn what_was_done_is_counted() {
     let revoked = ask(server.address, "POST", "/v3/lease/revoke", r#"{"ID":7}"#);
     assert_eq!(revoked.0, 200);
     assert_eq!(ask(server.address, "GET", "/health", "").0, 200);
+    assert_eq!(ask(server.address, "GET", "/livez", "").0, 200);
+    let ready = "/readyz/linearizable_read";
+    assert_eq!(ask(server.address, "GET", ready, "").0, 200);
     let after = scrape(server.address);
     let grown = |name: &str, labels: &[(&str, &str)]| {
         value(&after, name, labels) - value(&before, name, labels)
@@ -337,6 +377,62 @@ fn what_was_done_is_counted() {
     ] {
         assert_eq!(grown(name, labels), expected, "{name}{labels:?}");
     }
+    for (name, labels, expected) in [
+        (
+            "grpc_server_msg_received_total",
+            &[put, kv, unary][..],
+            21.0,
+        ),
+        ("grpc_server_msg_sent_total", &[put, kv, unary], 20.0),
+        ("grpc_server_msg_sent_total", &[("grpc_method", "Txn")], 1.0),
+        (
+            "etcd_server_client_requests_total",
+            &[("client_api_version", "unknown"), ("type", "unary")],
+            29.0,
+        ),
+        (
+            "etcd_server_client_requests_total",
+            &[("client_api_version", "unknown"), ("type", "stream")],
+            1.0,
+        ),
+        (
+            "etcd_server_request_duration_seconds_count",
+            &[("type", "Put"), ("success", "true")],
+            20.0,
+        ),
+        (
+            "etcd_server_range_duration_seconds_count",
+            &[("success", "true")],
+            5.0,
+        ),
+        (
+            "etcd_server_healthchecks_total",
+            &[("name", "linearizable_read"), ("status", "success")],
+            1.0,
+        ),
+        (
+            "etcd_server_healthchecks_total",
+            &[("type", "livez"), ("status", "success")],
+            1.0,
+        ),
+    ] {
+        assert_eq!(grown(name, labels), expected, "{name}{labels:?}");
+    }
+    let failed = [("type", "Put"), ("success", "false")];
+    let failed = value(
+        &after,
+        "etcd_server_request_duration_seconds_count",
+        &failed,
+    );
+    assert_eq!(failed, 1.0);
+    for labels in [
+        [("name", "serializable_read"), ("type", "livez")],
+        [("name", "linearizable_read"), ("type", "readyz")],
+    ] {
+        assert_eq!(value(&after, "etcd_server_healthcheck", &labels), 1.0);
+    }
+    assert!(grown("etcd_server_apply_duration_seconds_count", &[]) >= 20.0);
+    assert!(grown("process_network_receive_bytes_total", &[]) > 0.0);
     let refused = [put, ("grpc_code", "InvalidArgument")];
     assert_eq!(value(&after, "grpc_server_handled_total", &refused), 1.0);
     assert!(grown("etcd_mvcc_range_total", &[]) >= 6.0);
@@ -344,6 +440,26 @@ fn what_was_done_is_counted() {
     assert!(grown("etcd_disk_wal_write_bytes_total", &[]) >= 140.0);
     assert!(grown("etcd_network_client_grpc_received_bytes_total", &[]) >= 20.0 * 11.0);
     assert!(grown("etcd_network_client_grpc_sent_bytes_total", &[]) >= 25.0);
+}
+
+#[test]
+fn alarms_and_gates_are_told() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let gates = "--feature-gates=InitialCorruptCheck=true";
+    let server = Server::start_with(&dir.path().join("data"), &[gates]);
+    let before = scrape(server.address);
+    let feature = |name: &str| value(&before, "etcd_server_feature_enabled", &[("name", name)]);
+    assert_eq!(feature("InitialCorruptCheck"), 1.0);
+    assert_eq!(feature("LeaseCheckpoint"), 0.0);
+    let no_space = [("alarm_type", "NOSPACE")];
+    let raised = |families: &Families| value(families, "etcd_debugging_server_alarms", &no_space);
+    assert_eq!(raised(&before), 0.0);
+
+    let alarm = r#"{"action":"ACTIVATE","alarm":"NOSPACE","memberID":"7"}"#;
+    let answer = ask(server.address, "POST", "/v3/maintenance/alarm", alarm);
+    assert_eq!(answer.0, 200);
+    let after = scrape(server.address);
+    assert_eq!(raised(&after), 1.0);
 }
 
 /// A number that `Status` tells, which JSON writes as a text; 0 is left out.

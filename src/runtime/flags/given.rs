@@ -41,6 +41,7 @@ pub(super) struct Given {
     no_gateway: bool,
     cors: Vec<String>,
     host_whitelist: Option<Vec<String>>,
+    gates: Vec<gates::Set>,
     snapshot_count: Option<u64>,
     heartbeat_ms: Option<u64>,
     election_ms: Option<u64>,
@@ -108,7 +109,9 @@ impl Given {
             "cors" => self.cors = sites(value)?,
             "host-whitelist" => self.host_whitelist = hosts(value),
             "feature-gates" => {
-                for (gate, why) in gates::read(value)? {
+                let set = gates::read(value)?;
+                self.gates.extend(&set);
+                for (gate, _, why) in set {
                     self.note(Notice::info(format!(
                         "the feature gate {gate} switches nothing here: {why}"
                     )));
@@ -187,6 +190,7 @@ impl Given {
             log_level: self.log_level.unwrap_or(Level::Info),
             log_format: self.log_format.unwrap_or(Format::Json),
             log_outputs: self.log_outputs.unwrap_or(vec![Output::Error]),
+            features: gates::features(&self.gates),
             extensive_metrics: self.extensive_metrics,
             slow_apply_ns: nanos(self.slow_apply.unwrap_or(SLOW_APPLY)),
             slow_call_ns: nanos(self.slow_call.unwrap_or(SLOW_CALL)),

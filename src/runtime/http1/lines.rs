@@ -43,6 +43,7 @@ pub struct Lines {
     /// What is wrong with the body.
     failed: Option<Status>,
     over: bool,
+    began_ns: u64,
 }
 
 impl Lines {
@@ -50,6 +51,10 @@ impl Lines {
     pub fn new(desk: &Rc<Desk>, path: &'static Path, body: Incoming, deadline_ns: u64) -> Lines {
         let number = desk.take_number();
         desk.streams.borrow_mut().insert(number, Answers::new());
+        let seat = desk.seat();
+        seat.counted.calls(path.1).started.add(1);
+        // As in etcd, what comes through the gateway says no version.
+        seat.counted.clients[0][1].add(1);
         Lines {
             desk: Rc::clone(desk),
             path,
@@ -65,6 +70,7 @@ impl Lines {
             peeked: None,
             failed: None,
             over: false,
+            began_ns: seat.clock.now_ns(),
         }
     }
 
@@ -129,7 +135,10 @@ impl Lines {
                 let line = pages::answer(self.path, &framed[message::PREFIX_BYTES..]);
                 desk.pay(framed.len());
                 match line {
-                    Ok(line) => Poll::Ready(Some(Ok(line.into()))),
+                    Ok(line) => {
+                        desk.seat().counted.calls(self.method()).sent.add(1);
+                        Poll::Ready(Some(Ok(line.into())))
+                    }
                     Err(status) => self.refuse(status),
                 }
             }
@@ -139,7 +148,7 @@ impl Lines {
                 // Who only listens has said all, and is told on.
                 None if self.body.is_some() || self.method().tells() => Poll::Pending,
                 None => {
-                    self.over = true;
+                    self.end(Code::Ok);
                     Poll::Ready(None)
                 }
             },
@@ -149,8 +158,17 @@ impl Lines {
     }
 
     fn refuse(&mut self, status: Status) -> Poll<Option<Result<Bytes, Status>>> {
-        self.over = true;
+        self.end(status.code);
         Poll::Ready(Some(Err(status)))
+    }
+
+    /// It is over, and counted, once.
+    fn end(&mut self, code: Code) {
+        if !std::mem::replace(&mut self.over, true) {
+            let seat = self.desk.seat();
+            let took_ns = seat.clock.now_ns().saturating_sub(self.began_ns);
+            seat.counted.calls(self.method()).note_end(code, took_ns);
+        }
     }
 
     /// Reads what has come, as far as the front takes it.
@@ -204,6 +222,7 @@ impl Lines {
         let message = to_message(fields, text);
         let message = message.map_err(|text| Status::new(Code::InvalidArgument, text))?;
         self.asked += usize::from(method.is_asked());
+        self.desk.seat().counted.calls(*method).received.add(1);
         let now_ns = self.desk.seat().clock.now_ns();
         let mut front = front.borrow_mut();
         front.call(self.desk.place.id, self.number, *method, &message, now_ns);
@@ -236,6 +255,7 @@ impl Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
+        self.end(Code::Canceled);
         self.desk.forget_call(self.number);
         if let Some(front) = &self.desk.seat().front {
             let mut front = front.borrow_mut();

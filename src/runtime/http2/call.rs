@@ -58,10 +58,8 @@ pub fn count_end(call: &mut Call, code: Code, seat: &Seat) {
     if std::mem::replace(&mut call.ended, true) {
         return;
     }
-    let counted = seat.counted.calls(call.method);
-    counted.handled[code as usize].add(1);
     let took_ns = seat.clock.now_ns().saturating_sub(call.began_ns);
-    counted.times.note(took_ns);
+    seat.counted.calls(call.method).note_end(code, took_ns);
     if !call.method.is_stream() && !call.method.lingers() {
         seat.note_slow_call(call.method, took_ns);
     }

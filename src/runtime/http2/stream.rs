@@ -4,6 +4,7 @@
 
 use crate::etcd::message::{self, Parsed};
 use crate::etcd::{Code, Method, Status, timeout};
+use crate::runtime::tally::client_version;
 use bytes::{Buf as _, Bytes};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -21,6 +22,10 @@ const KIND_BYTES_MAX: usize = 32;
 /// A call that is served, by its headers.
 pub struct Asked {
     pub method: Method,
+    /// Which of [`CLIENT_VERSIONS`] its client says that it is of.
+    ///
+    /// [`CLIENT_VERSIONS`]: crate::runtime::tally::CLIENT_VERSIONS
+    pub version: usize,
     /// Its messages may be compressed.
     pub gzip: bool,
     /// How long it may take, if there is a limit.
@@ -84,8 +89,9 @@ pub fn read_head(head: &request::Parts, has_leader: bool) -> Result<Asked, Refus
         return refuse(StatusCode::METHOD_NOT_ALLOWED, Code::Internal, text);
     }
     match read_call(head, has_leader) {
-        Ok((method, gzip)) => Ok(Asked {
+        Ok((method, version, gzip)) => Ok(Asked {
             method,
+            version,
             gzip,
             timeout_ns,
             kind,
@@ -112,9 +118,9 @@ fn kind(content: &[u8]) -> Option<Kind> {
     }
 }
 
-/// Reads the headers of what is a call of gRPC: what is called, and whether its messages may be
-/// compressed.
-fn read_call(head: &request::Parts, has_leader: bool) -> Result<(Method, bool), Status> {
+/// Reads the headers of what is a call of gRPC: what is called, which of the versions of clients
+/// calls it, and whether its messages may be compressed.
+fn read_call(head: &request::Parts, has_leader: bool) -> Result<(Method, usize, bool), Status> {
     let header = |name: &str| head.headers.get(name).map(HeaderValue::as_bytes);
     let method = Method::from_path(head.uri.path())?;
     let gzip = match header("grpc-encoding").unwrap_or_default() {
@@ -128,7 +134,8 @@ fn read_call(head: &request::Parts, has_leader: bool) -> Result<(Method, bool), 
             ));
         }
     };
-    if header("client-api-version").is_some_and(|version| std::str::from_utf8(version).is_err()) {
+    let version = header("client-api-version");
+    if version.is_some_and(|version| std::str::from_utf8(version).is_err()) {
         return Err(Status::new(
             Code::InvalidArgument,
             "etcdserver: invalid client api version",
@@ -137,7 +144,7 @@ fn read_call(head: &request::Parts, has_leader: bool) -> Result<(Method, bool), 
     if !has_leader && header("hasleader") == Some(b"true") {
         return Err(crate::api::Error::NoLeader.into());
     }
-    Ok((method, gzip))
+    Ok((method, client_version(version), gzip))
 }
 
 /// Messages on their way in.
