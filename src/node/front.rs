@@ -356,9 +356,18 @@ impl Front {
                 self.desk.has_leader = has_leader;
                 self.tell_health(now_ns);
             }
-            FrontInput::Published => self.published(),
+            FrontInput::Published => self.published(now_ns),
             FrontInput::PurgeHeld => self.desk.purge_held(),
         }
+    }
+
+    /// How long the first of the writes that are answered has waited, if it still waits. All wait
+    /// equally long at most, so the time at which it came follows from that at which it gives up.
+    pub fn has_waited_ns(&self, replies: &[Reply], now_ns: u64) -> Option<u64> {
+        let first = replies.first()?;
+        let deadline_ns = self.desk.waiters.deadline_ns(first.waiter)?;
+        let left_ns = deadline_ns.saturating_sub(now_ns);
+        Some((limits::REQUEST_DEADLINE_MS * 1_000_000).saturating_sub(left_ns))
     }
 
     fn reply(&mut self, reply: Reply, now_ns: u64) {

@@ -117,6 +117,12 @@ impl<T> Waiters<T> {
         Some(self.remove(slot as u32))
     }
 
+    /// Until when whoever has that number waits.
+    pub fn deadline_ns(&self, id: WaiterId) -> Option<u64> {
+        let entry = self.entries.get(id.slot())?;
+        (entry.generation == id.generation()).then_some(entry.deadline_ns)
+    }
+
     /// Whoever has that number.
     pub fn get(&self, id: WaiterId) -> Option<&T> {
         let entry = self.entries.get(id.slot())?;

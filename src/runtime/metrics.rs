@@ -551,6 +551,24 @@ fn put_threads(text: &mut String, tally: &Tally) {
     );
     let turns: Vec<&Times> = tally.seats.iter().map(|seat| &seat.turns).collect();
     histogram(text, name, "", &turns);
+    for (name, what, of) in [
+        (
+            "quoin_write_answer_seconds",
+            "From a write's arrival to its answer; of one write whenever answers come.",
+            (|seat| &seat.answered) as fn(&SeatTally) -> &Times,
+        ),
+        (
+            "quoin_watch_delivery_seconds",
+            "From a revision's publication until watches that keep up are told; of one at a time.",
+            |seat| &seat.told,
+        ),
+    ] {
+        family(text, name, "histogram", what);
+        for seat in &tally.seats {
+            let label = format!("core=\"{}\",", seat.core);
+            histogram(text, name, &label, &[of(seat)]);
+        }
+    }
 }
 
 #[cfg(test)]

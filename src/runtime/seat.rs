@@ -335,7 +335,13 @@ impl Seat {
     fn step_front(&self, input: FrontInput, now_ns: u64) {
         let front = self.front.as_ref();
         let front = front.expect("front messages are sent to the front's seat");
-        front.borrow_mut().step(input, now_ns);
+        let mut front = front.borrow_mut();
+        if let FrontInput::Replies(replies) = &input
+            && let Some(waited_ns) = front.has_waited_ns(replies, now_ns)
+        {
+            self.counted.answered.note(waited_ns);
+        }
+        front.step(input, now_ns);
     }
 
     /// Sends the front's writes and read barriers to the order actor.
@@ -378,7 +384,12 @@ impl Seat {
     /// Tells watches what the turn has published.
     fn show(&self, now_ns: u64) {
         if let Some(front) = &self.front {
-            front.borrow_mut().show(now_ns);
+            let mut front = front.borrow_mut();
+            front.show(now_ns);
+            if let Some(since_ns) = front.take_told_since() {
+                let told_ns = self.clock.now_ns();
+                self.counted.told.note(told_ns.saturating_sub(since_ns));
+            }
         }
     }
 

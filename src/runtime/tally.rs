@@ -148,6 +148,12 @@ pub struct SeatTally {
     pub turns: Times,
     /// Turns of the order actor that took too long.
     pub slow_turns: Count,
+    /// From the arrival of a write to its answer from the order actor: of one write whenever
+    /// answers come.
+    pub answered: Times,
+    /// From the publication of a revision until the watches that keep up are told of it: of one
+    /// revision at a time.
+    pub told: Times,
     front: [Count; 9],
     order: [Count; 15],
 }
@@ -166,6 +172,8 @@ impl SeatTally {
             late: Times::default(),
             turns: Times::default(),
             slow_turns: Count::default(),
+            answered: Times::default(),
+            told: Times::default(),
             front: Default::default(),
             order: Default::default(),
         }

@@ -6,7 +6,8 @@ use super::raw::{self, PUT, RANGE, call, connect, framed, get, put};
 use super::{Server, start};
 use h2::client::Builder;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
 
 /// Labels and their values, sorted.
 type Labels = Vec<(String, String)>;
@@ -231,6 +232,8 @@ const NAMES: &[(&str, &str)] = &[
     ("etcd_server_healthchecks_total", "counter"),
     ("etcd_server_feature_enabled", "gauge"),
     ("etcd_debugging_server_alarms", "gauge"),
+    ("quoin_write_answer_seconds", "histogram"),
+    ("quoin_watch_delivery_seconds", "histogram"),
     ("quoin_loop_late_seconds", "histogram"),
     ("quoin_order_turn_seconds", "histogram"),
     ("quoin_thread_cpu_seconds_total", "counter"),
@@ -433,6 +436,9 @@ fn what_was_done_is_counted() {
     }
     assert!(grown("etcd_server_apply_duration_seconds_count", &[]) >= 20.0);
     assert!(grown("process_network_receive_bytes_total", &[]) > 0.0);
+    // Of one write for each message of answers, which here come one by one.
+    let (of_answers, _) = sums(&before, &after, "quoin_write_answer_seconds");
+    assert!(of_answers >= 20.0, "{of_answers}");
     let refused = [put, ("grpc_code", "InvalidArgument")];
     assert_eq!(value(&after, "grpc_server_handled_total", &refused), 1.0);
     assert!(grown("etcd_mvcc_range_total", &[]) >= 6.0);
@@ -442,8 +448,18 @@ fn what_was_done_is_counted() {
     assert!(grown("etcd_network_client_grpc_sent_bytes_total", &[]) >= 25.0);
 }
 
+/// How much the count and the sum of a histogram have grown, in all its series.
+fn sums(before: &Families, after: &Families, name: &str) -> (f64, f64) {
+    let of = |families: &Families, suffix: &str| -> f64 {
+        let samples = &families[name].samples[&format!("{name}{suffix}")];
+        samples.iter().map(|(_, value)| value).sum()
+    };
+    let grown = |suffix| of(after, suffix) - of(before, suffix);
+    (grown("_count"), grown("_sum"))
+}
+
 #[test]
-fn alarms_and_gates_are_told() {
+fn alarms_gates_and_the_delivery_of_events_are_told() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let gates = "--feature-gates=InitialCorruptCheck=true";
     let server = Server::start_with(&dir.path().join("data"), &[gates]);
@@ -455,11 +471,34 @@ fn alarms_and_gates_are_told() {
     let raised = |families: &Families| value(families, "etcd_debugging_server_alarms", &no_space);
     assert_eq!(raised(&before), 0.0);
 
+    let mut watch = TcpStream::connect(server.address).expect("it serves");
+    let request = r#"{"create_request":{"key":"aw=="}}"#;
+    let length = request.len();
+    write!(
+        watch,
+        "POST /v3/watch HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{request}"
+    )
+    .expect("it is read");
+    let mut lines = BufReader::new(watch);
+    let mut hear = |what: &str| {
+        let mut line = String::new();
+        while !line.contains(what) {
+            line.clear();
+            let length = lines.read_line(&mut line).expect("it is told");
+            assert!(length > 0, "it ended");
+        }
+    };
+    hear("created");
+    let put = r#"{"key":"aw==","value":"eA=="}"#;
+    assert_eq!(ask(server.address, "POST", "/v3/kv/put", put).0, 200);
+    hear("events");
     let alarm = r#"{"action":"ACTIVATE","alarm":"NOSPACE","memberID":"7"}"#;
     let answer = ask(server.address, "POST", "/v3/maintenance/alarm", alarm);
     assert_eq!(answer.0, 200);
     let after = scrape(server.address);
     assert_eq!(raised(&after), 1.0);
+    let (told, seconds) = sums(&before, &after, "quoin_watch_delivery_seconds");
+    assert!(told >= 1.0 && seconds > 0.0, "{told} {seconds}");
 }
 
 /// A number that `Status` tells, which JSON writes as a text; 0 is left out.

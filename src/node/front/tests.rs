@@ -487,6 +487,31 @@ fn a_request_that_waits_too_long_is_answered_and_its_late_outcome_dropped() {
 }
 
 #[test]
+fn how_long_a_write_has_waited_is_known_until_it_is_answered() {
+    let mut bench = Bench::new();
+    let mut client = bench.connect();
+    client.put(b"a", 1);
+    client.send(&mut bench);
+    bench.later(30);
+    client.put(b"b", 2);
+    client.send(&mut bench);
+    let replies: Vec<Reply> = Bench::waiters(&bench.batches())
+        .into_iter()
+        .map(|waiter| Reply {
+            waiter,
+            outcome: Outcome::Put { revision: 2 },
+        })
+        .collect();
+    bench.later(50);
+    let waited = |bench: &Bench, replies| bench.front.has_waited_ns(replies, bench.now_ns);
+    assert_eq!(waited(&bench, &replies), Some(80 * MS));
+    assert_eq!(waited(&bench, &replies[1..]), Some(50 * MS));
+    assert_eq!(waited(&bench, &[]), None);
+    bench.later(limits::REQUEST_DEADLINE_MS);
+    assert_eq!(waited(&bench, &replies), None, "it has given up");
+}
+
+#[test]
 fn deadlines_end_the_unfinished_and_not_the_idle() {
     let mut bench = Bench::new();
     let (silent, mut idle, mut partial) = (bench.connect(), bench.connect(), bench.connect());

@@ -48,6 +48,8 @@ pub(super) struct WatchDesk {
     told: Watching,
     /// The compaction that the purge may wait for.
     compacted: i64,
+    /// When a root was published whose telling is timed, and its revision, once it was looked at.
+    timed: Option<(u64, Option<i64>)>,
 }
 
 impl WatchDesk {
@@ -65,6 +67,7 @@ impl WatchDesk {
             starved: false,
             told: Watching { on: false, seen: 0 },
             compacted: -1,
+            timed: None,
         }
     }
 
@@ -321,6 +324,9 @@ impl Front {
             }
         };
         watching.compacted = watching.compacted.max(horizon.compacted);
+        if let Some((_, revision @ None)) = &mut watching.timed {
+            *revision = Some(horizon.revision);
+        }
         let view = View::new(&snapshot, horizon);
         let told = speak(
             &mut self.connections,
@@ -365,8 +371,27 @@ impl Front {
     }
 
     /// A newer root has been published.
-    pub(super) fn published(&mut self) {
-        self.desk.watching.published = true;
+    pub(super) fn published(&mut self, now_ns: u64) {
+        let watching = &mut self.desk.watching;
+        watching.published = true;
+        watching.timed.get_or_insert((now_ns, None));
+    }
+
+    /// When a revision was published that all watches that keep up have been told of since this
+    /// was asked last. Revisions are timed one after the other: those that come while one is
+    /// being told are not.
+    pub fn take_told_since(&mut self) -> Option<u64> {
+        let watching = &mut self.desk.watching;
+        let (since_ns, revision) = watching.timed?;
+        if watching.peek().is_empty() {
+            watching.timed = None;
+            return None;
+        }
+        if watching.peek().head() < revision? {
+            return None;
+        }
+        watching.timed = None;
+        Some(since_ns)
     }
 
     /// What the order actor has to know, if that has changed since the last call.

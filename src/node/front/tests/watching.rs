@@ -126,6 +126,27 @@ fn a_watch_is_created_told_and_cancelled() {
 }
 
 #[test]
+fn one_revision_at_a_time_is_timed_until_all_who_keep_up_are_told() {
+    let mut bench = Bench::new();
+    let mut client = bench.connect();
+    bench.show();
+    assert_eq!(bench.front.take_told_since(), None, "nobody watches");
+    client.watch(&mut bench, b"key", 5);
+    bench.later(10);
+    bench.publish(b"key", b"1");
+    bench.front.step(FrontInput::Published, bench.now_ns);
+    assert_eq!(bench.front.take_told_since(), None, "it is not told yet");
+    bench.later(10);
+    bench.publish(b"key", b"2");
+    bench.show();
+    assert_eq!(bench.front.take_told_since(), Some(10 * MS));
+    assert_eq!(bench.front.take_told_since(), None);
+    bench.publish(b"other", b"3");
+    bench.show();
+    assert_eq!(bench.front.take_told_since(), Some(20 * MS));
+}
+
+#[test]
 fn a_refused_watch_says_why_and_leaves_the_stream_usable() {
     let mut bench = Bench::new();
     let mut client = bench.connect();
