@@ -15,7 +15,7 @@
 
 use super::api::TreeError;
 use super::publish::Readers;
-use crate::disk::{Map, PageFile};
+use crate::disk::{AlignedBuf, BLOCK, Map, PageFile};
 use crate::page::{self, PAGE, Page, PageBytes, Run};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::collections::{BTreeMap, VecDeque};
@@ -175,11 +175,13 @@ impl Frames {
         self.file_pages.store(pages, Ordering::Release);
     }
 
-    /// The bytes of a meta page of a file that has both; only at open and in the checker, when
-    /// nobody writes to it.
-    pub(super) fn meta_page(&self, slot: u64) -> &PageBytes {
+    /// The bytes of a meta page of a file that has both, as the device has them: after a sync that
+    /// failed the map may go on showing one that was never written.
+    pub(super) fn meta_page(&self, slot: u64) -> Result<AlignedBuf, TreeError> {
         assert!(slot < 2);
-        page::as_bytes(self.mapped(slot))
+        let mut bytes = AlignedBuf::new(PAGE / BLOCK);
+        self.file.read_device(slot * PAGE as u64, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// The bytes of any page of a file that nobody writes to; only in the inspector.

@@ -9,7 +9,7 @@ use super::read;
 use super::space::Space;
 use super::writer::{Durable, Writer};
 use crate::disk::{Disk, PageFile};
-use crate::page::{Meta, MetaFault, PAGE, PageBytes, Root, Run};
+use crate::page::{Meta, MetaFault, PAGE, Root, Run};
 use std::sync::Arc;
 
 /// How a tree file is opened.
@@ -131,8 +131,8 @@ fn read_file(frames: &Frames, run: Run) -> Result<Vec<u8>, TreeError> {
     frames.read_durable(run).map(<[u8]>::to_vec)
 }
 
-fn decode_slot(bytes: &PageBytes) -> Result<Meta, MetaFault> {
-    let meta = Meta::decode(bytes)?;
+fn decode_slot(bytes: &[u8]) -> Result<Meta, MetaFault> {
+    let meta = Meta::decode(bytes.try_into().expect("a page long"))?;
     if meta.end < 2 || meta.end > u64::MAX / PAGE as u64 {
         return Err(MetaFault::Damaged);
     }
@@ -159,7 +159,7 @@ pub(super) fn load(frames: &Frames) -> Result<Loaded, TreeError> {
     if frames.file_pages() < 2 {
         return Err(corrupt(0, "the file has no meta pages"));
     }
-    let metas = [0, 1].map(|slot| decode_slot(frames.meta_page(slot)));
+    let metas = [frames.meta_page(0)?, frames.meta_page(1)?].map(|bytes| decode_slot(&bytes));
     for (page, meta) in metas.iter().enumerate() {
         if let Err(MetaFault::Version(_)) = meta {
             return Err(corrupt(
@@ -245,7 +245,10 @@ pub fn open(
     name: &str,
     options: TreeOptions,
 ) -> Result<(Writer, Shared), TreeError> {
-    if !disk.list()?.iter().any(|present| present == name) {
+    if disk.list()?.iter().any(|present| present == name) {
+        // An earlier process may have ended between giving the name and making it durable.
+        disk.sync_dir()?;
+    } else {
         create(&*disk, name)?;
     }
     let file = disk.open_pages(name, options.reserve_bytes)?;
