@@ -10,13 +10,13 @@
 use crate::etcd::Method;
 use crate::limits;
 use crate::node::front::{ConnectionId, Front, Notice, Watching};
+use crate::node::log_driver::LogWork;
 use crate::node::messages::{FrontId, FrontInput, OrderInput, OrderOutput};
 use crate::runtime::access::Access;
 use crate::runtime::alarms::Alarms;
 use crate::runtime::checkpoint_thread::CheckpointWork;
 use crate::runtime::clock::Clock;
 use crate::runtime::listen::{Door, Listener};
-use crate::runtime::log_thread::LogWork;
 use crate::runtime::logger;
 use crate::runtime::queue::{Receiver, Sender};
 use crate::runtime::server::NodeOrder;

@@ -1,10 +1,11 @@
 //! One node on a simulated disk: the order actor with the real log and the real tree below it.
 
 use quoin::apply::{Applier, BatchLimits};
-use quoin::node::messages::{AppendRequest, OrderInput, OrderOutput};
+use quoin::node::log_driver::{LogDriver, LogHost, LogWork};
+use quoin::node::messages::{OrderInput, OrderOutput};
 use quoin::node::order::{CheckpointConfig, Order, OrderConfig};
 use quoin_storage::disk::sim::SimDisk;
-use quoin_storage::log::{EntryRef, LogError, LogOptions, LogWriter};
+use quoin_storage::log::{LogOptions, LogWriter, SpareJob};
 use quoin_storage::tree::{self, CheckpointDone, CheckpointJob, Reader, Shared, TreeError, Writer};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,10 +20,19 @@ const MS: u64 = 1_000_000;
 #[derive(Debug)]
 pub struct Stopped(pub String);
 
-/// What waits for the log thread.
-enum LogWork {
-    Append(AppendRequest),
-    Cut(u64),
+/// What the log has to say goes to the order actor; how long it takes counts for nothing.
+struct Inbox<'n>(&'n mut Vec<OrderInput>);
+
+impl LogHost for Inbox<'_> {
+    fn tell(&mut self, input: OrderInput) {
+        self.0.push(input);
+    }
+
+    fn now_ns(&mut self) -> u64 {
+        0
+    }
+
+    fn wrote(&mut self, _bytes: u64, _took_ns: u64) {}
 }
 
 /// A checkpoint in progress, on a thread of its own that runs only while the test waits for it:
@@ -79,13 +89,13 @@ impl Drop for Checkpoint {
 pub struct Node {
     pub order: Order<Writer>,
     pub reader: Reader,
-    log: LogWriter,
+    log: LogDriver,
     shared: Shared,
     inbox: Vec<OrderInput>,
+    /// What waits for the log thread.
     log_queue: VecDeque<LogWork>,
-    log_full: bool,
-    /// The newest append that is staged and not flushed.
-    staged: Option<u64>,
+    /// A segment that is to be made ready.
+    spare: Option<SpareJob>,
     checkpoint: Option<Checkpoint>,
     /// Entries that were in the log and not in the tree at start.
     pub replayed: u64,
@@ -139,12 +149,11 @@ impl Node {
         Ok(Node {
             order,
             reader,
-            log,
+            log: LogDriver::new(log),
             shared,
             inbox: Vec::new(),
             log_queue: VecDeque::new(),
-            log_full: false,
-            staged: None,
+            spare: None,
             checkpoint: None,
             replayed,
         })
@@ -189,106 +198,33 @@ impl Node {
         self.log_queue.iter().filter(append).count()
     }
 
-    /// Lets the log thread take up to `most` pieces of work, with one durable write for all
-    /// appends among them.
+    /// Lets the log thread have a turn with up to `most` pieces of what waits for it. Without any
+    /// it has one only if something is held back for want of space.
     pub fn log_step(&mut self, most: usize) -> Result<bool, Stopped> {
-        let mut worked = false;
-        for _ in 0..most {
-            let Some(work) = self.log_queue.front() else {
-                break;
-            };
-            worked = true;
-            let done = match work {
-                LogWork::Append(append) => {
-                    let entries = append.entries.iter().map(entry);
-                    let staged = self.log.stage(append.hard_state.as_ref(), entries);
-                    if staged.is_ok() {
-                        self.staged = Some(append.number);
-                    }
-                    staged
-                }
-                LogWork::Cut(index) => {
-                    let index = *index;
-                    // A flush without space makes the cuts behind it, and this one is taken.
-                    self.log_queue.pop_front();
-                    self.flush()?;
-                    let cut = self.log.cut(index);
-                    if cut.is_ok() {
-                        continue;
-                    }
-                    cut
-                }
-            };
-            match done {
-                Ok(()) => drop(self.log_queue.pop_front()),
-                Err(LogError::NoSpace) => {
-                    self.full(true);
-                    self.cut_ahead()?;
-                    break;
-                }
-                Err(error) => return Err(Stopped(error.to_string())),
-            }
+        let count = most.min(self.log_queue.len());
+        let mut work: Vec<_> = self.log_queue.drain(..count).collect();
+        if let Some(job) = self.spare.take() {
+            work.push(LogWork::Spare(job.run()));
         }
-        self.flush()?;
-        if let Some(job) = self.log.spare() {
-            match self.log.spare_made(job.run()) {
-                Ok(()) | Err(LogError::NoSpace) => {}
-                Err(error) => return Err(Stopped(error.to_string())),
-            }
+        if !work.is_empty() || self.log.holds_back() {
+            self.log_turn(work)?;
         }
-        Ok(worked)
+        Ok(count > 0)
     }
 
-    fn flush(&mut self) -> Result<(), Stopped> {
-        match self.log.flush() {
-            Ok(()) => {
-                if let Some(number) = self.staged.take() {
-                    self.full(false);
-                    self.inbox.push(OrderInput::Appended { number });
-                }
-                Ok(())
-            }
-            Err(LogError::NoSpace) => {
-                self.full(true);
-                self.cut_ahead()
-            }
-            Err(error) => Err(Stopped(error.to_string())),
-        }
-    }
-
-    /// While an append is held back, the cuts behind it are what it waits for.
-    fn cut_ahead(&mut self) -> Result<(), Stopped> {
-        let cuts: Vec<u64> = self
-            .log_queue
-            .iter()
-            .filter_map(|work| match work {
-                LogWork::Cut(index) => Some(*index),
-                LogWork::Append(_) => None,
-            })
-            .collect();
-        self.log_queue
-            .retain(|work| matches!(work, LogWork::Append(_)));
-        for index in cuts {
-            match self.log.cut(index) {
-                Ok(()) | Err(LogError::NoSpace) => {}
-                Err(error) => return Err(Stopped(error.to_string())),
-            }
+    /// Lets the log thread wait for work in vain.
+    pub fn log_idle(&mut self) -> Result<(), Stopped> {
+        if self.log_queue.is_empty() && self.log.patience_ms().is_some() {
+            self.log_turn(Vec::new())?;
         }
         Ok(())
     }
 
-    fn full(&mut self, full: bool) {
-        if self.log_full != full {
-            self.log_full = full;
-            self.inbox.push(OrderInput::LogFull(full));
-        }
-    }
-
-    pub fn log_idle(&mut self) -> Result<(), Stopped> {
-        match self.log.idle() {
-            Ok(_) | Err(LogError::NoSpace) => Ok(()),
-            Err(error) => Err(Stopped(error.to_string())),
-        }
+    fn log_turn(&mut self, mut work: Vec<LogWork>) -> Result<(), Stopped> {
+        let done = self.log.turn(&mut work, &mut Inbox(&mut self.inbox));
+        done.map_err(|error| Stopped(error.to_string()))?;
+        self.spare = self.spare.take().or_else(|| self.log.spare());
+        Ok(())
     }
 
     /// Lets the checkpoint go on to its next write.
@@ -307,17 +243,7 @@ impl Node {
     pub fn is_busy(&self) -> bool {
         !self.inbox.is_empty()
             || !self.log_queue.is_empty()
-            || self.staged.is_some()
+            || self.log.holds_back()
             || self.checkpoint.is_some()
-    }
-}
-
-fn entry(entry: &quoin::node::messages::LogEntry) -> EntryRef<'_> {
-    EntryRef {
-        index: entry.index,
-        term: entry.term,
-        kind: entry.kind,
-        data: &entry.data,
-        context: &entry.context,
     }
 }
