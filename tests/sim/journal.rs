@@ -56,7 +56,7 @@ struct Change {
 }
 
 /// Every operation of every client, and every event that was ever published.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Journal {
     pub ops: Vec<Op>,
     events: BTreeMap<(i64, i64), Change>,

@@ -1,10 +1,11 @@
 //! The simulator: a whole node below its sockets, in one thread of events, from one seed.
 //!
-//! The order actor, the log and the tree are the real ones; the disk is simulated and loses,
-//! tears and refuses writes; the clock moves when the seed says so. Clients write, read and
-//! keep a journal, and hold the store to it: no acknowledged write is lost, none is invented
-//! (one whose outcome nobody knows takes place as a whole or not at all, and once), revisions
-//! never fall, and a read sees everything acknowledged before it.
+//! The order actor, the log with what its thread does, and the tree are the real ones; the disk is
+//! simulated: it loses, tears and refuses writes, fails to read, and rots; the clock moves when
+//! the seed says so. Clients write, read and keep a journal, and hold the store to it: no
+//! acknowledged write is lost, none is invented (one whose outcome nobody knows takes place as a
+//! whole or not at all, and once), revisions never fall, and a read sees everything acknowledged
+//! before it.
 //!
 //! Each seed is run twice and must end in the same state. `QUOIN_SIM_SEED` runs one seed,
 //! `QUOIN_SIM_SECONDS` sets how long seeds are tried (10 by default), `QUOIN_SIM_STEPS` how long
@@ -46,6 +47,7 @@ fn luck(seed: u64) -> Luck {
         kill_in: 0,
         fault_in: 0,
         capacity: None,
+        rot: false,
     };
     match seed % 6 {
         0 => calm,
@@ -56,6 +58,7 @@ fn luck(seed: u64) -> Luck {
         2 => Luck {
             kill_in: 200,
             cut_in: 600,
+            rot: true,
             ..calm
         },
         3 => Luck {
@@ -71,6 +74,7 @@ fn luck(seed: u64) -> Luck {
             cut_in: 400,
             kill_in: 400,
             fault_in: 400,
+            rot: true,
             ..calm
         },
     }
@@ -105,16 +109,24 @@ fn no_promise_is_broken() {
     let budget = Duration::from_secs(number("QUOIN_SIM_SECONDS").unwrap_or(10));
     let begun = Instant::now();
     let (mut seeds, mut operations, mut starts, mut replayed) = (0, 0, 0, 0);
-    while seeds < 5 || begun.elapsed() < budget {
+    let (mut rotted, mut refused, mut unread) = (0, 0, 0);
+    while seeds < 6 || begun.elapsed() < budget {
         let world = check(seeds);
         seeds += 1;
         operations += world.journal.ops.len();
         starts += world.starts;
         replayed += world.replayed;
+        rotted += world.rotted;
+        refused += world.refused;
+        unread += world.unread;
     }
     println!(
         "{seeds} seeds, twice each: {operations} operations, {starts} starts, {replayed} entries \
-         replayed, {:.1} s",
+         replayed, {rotted} times rot, {refused} refused, {unread} failed reads, {:.1} s",
         begun.elapsed().as_secs_f64()
+    );
+    assert!(
+        refused > 0 && refused < rotted && unread > 0,
+        "{refused} of {rotted} refused, {unread} failed reads"
     );
 }

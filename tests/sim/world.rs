@@ -1,5 +1,7 @@
 //! A node, its disk, its clients and its bad luck, all from one seed.
 
+mod rot;
+
 use super::journal::{Ask, Journal, State, value};
 use super::node::{FRONTS, Node, Settings, Stopped};
 use quoin::api::{
@@ -31,6 +33,8 @@ pub struct Luck {
     pub fault_in: u64,
     /// Bytes of the disk, if it has an end.
     pub capacity: Option<u64>,
+    /// Bits rot while the node is stopped, and reads fail while it starts.
+    pub rot: bool,
 }
 
 struct Front {
@@ -56,6 +60,12 @@ pub struct World {
     keys: u64,
     pub starts: u64,
     pub replayed: u64,
+    /// Copies of the files in which a bit was turned over,
+    pub rotted: u64,
+    /// those that were refused,
+    pub refused: u64,
+    /// and starts that ended with a read that failed.
+    pub unread: u64,
     segment_bytes: u64,
 }
 
@@ -91,6 +101,9 @@ impl World {
             keys,
             starts: 0,
             replayed: 0,
+            rotted: 0,
+            refused: 0,
+            unread: 0,
             segment_bytes,
         }
     }
@@ -140,6 +153,10 @@ impl World {
                 cuts_left -= 1;
                 self.disk.cut_at(before + 1 + self.chance.below(12));
             }
+            let unlucky = self.luck.rot && self.chance.one_in(4);
+            if unlucky {
+                self.fail_a_read();
+            }
             let seed = self.chance.next_u64();
             match Node::start(&self.disk, &self.settings(), seed, self.now_ns) {
                 Ok(node) => {
@@ -149,11 +166,15 @@ impl World {
                     self.node = Some(node);
                     break;
                 }
+                Err(Stopped(_)) if self.disk.is_cut() => self.disk = self.disk.crash(),
                 Err(Stopped(why)) => {
-                    assert!(self.disk.is_cut(), "the node refuses to start: {why}");
-                    self.disk = self.disk.crash();
+                    assert!(unlucky, "the node refuses to start: {why}");
+                    self.unread(&why);
                 }
             }
+        }
+        if self.luck.rot && self.founded && self.chance.one_in(2) {
+            self.rot();
         }
         self.fronts = (0..FRONTS)
             .map(|front| Front {
@@ -398,6 +419,7 @@ impl World {
             kill_in: 0,
             fault_in: 0,
             capacity: self.luck.capacity,
+            rot: false,
         };
         if self.faulted && self.node.is_some() {
             self.die(true);
