@@ -1,7 +1,7 @@
 //! Kill -9 under load before the eyes of the Rust client of etcd: a journal of what it was
 //! acknowledged, held against keys, history and watches after each kill.
 //!
-//! `QUOIN_CRASH_ROUNDS` sets how often the server is killed (default 12), `QUOIN_CRASH_SEED` when.
+//! `QUOIN_CRASH_ROUNDS` sets how often the server is killed (default 24), `QUOIN_CRASH_SEED` when.
 
 use crate::clients::{free_address, from_env};
 use crate::server::Server;
@@ -130,7 +130,7 @@ async fn check(address: SocketAddr, lanes: &mut [Lane], journal: &mut Journal, n
 
 #[test]
 fn what_the_rust_client_was_acknowledged_survives_every_kill() {
-    let rounds = from_env("QUOIN_CRASH_ROUNDS", 12);
+    let rounds = from_env("QUOIN_CRASH_ROUNDS", 24);
     let seed = from_env("QUOIN_CRASH_SEED", 20_261_122);
     println!("QUOIN_CRASH_SEED={seed} QUOIN_CRASH_ROUNDS={rounds}");
     let parent = tempfile::tempdir().expect("a temporary directory");

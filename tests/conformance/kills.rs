@@ -1,7 +1,7 @@
 //! Kill -9 under load through gRPC, again and again, before the eyes of etcd's own client: a
 //! program over it writes, watches and keeps the journal (`tests/conformance/go/survive.go`).
 //!
-//! `QUOIN_CRASH_ROUNDS` sets how often the server is killed (default 12), `QUOIN_CRASH_SEED` what
+//! `QUOIN_CRASH_ROUNDS` sets how often the server is killed (default 24), `QUOIN_CRASH_SEED` what
 //! is written and when it is killed.
 
 use crate::clients::{Worker, free_address, from_env, number, program};
@@ -14,7 +14,7 @@ fn what_etcds_client_was_acknowledged_survives_every_kill() {
     let Some(client) = program("conformance", "kill -9 before etcd's own client") else {
         return;
     };
-    let rounds = from_env("QUOIN_CRASH_ROUNDS", 12);
+    let rounds = from_env("QUOIN_CRASH_ROUNDS", 24);
     let seed = from_env("QUOIN_CRASH_SEED", 20_261_122);
     println!("QUOIN_CRASH_SEED={seed} QUOIN_CRASH_ROUNDS={rounds}");
     let parent = tempfile::tempdir().expect("a temporary directory");

@@ -271,7 +271,7 @@ fn all(client: &BlockingClient) -> (i64, i64) {
 
 #[test]
 fn leases_that_run_out_between_kills_end_once_and_in_time() {
-    let rounds = from_env("QUOIN_CRASH_ROUNDS", 12).div_ceil(3);
+    let rounds = from_env("QUOIN_CRASH_ROUNDS", 24).div_ceil(3);
     let seed = from_env("QUOIN_CRASH_SEED", 20_261_122);
     println!("QUOIN_CRASH_SEED={seed} QUOIN_CRASH_ROUNDS={rounds}");
     let dir = tempfile::tempdir().expect("a temporary directory");

@@ -181,7 +181,7 @@ impl Trial {
 
 #[test]
 fn what_was_acknowledged_survives_every_kill() {
-    let rounds = from_env("QUOIN_CRASH_ROUNDS", 12);
+    let rounds = from_env("QUOIN_CRASH_ROUNDS", 24);
     let seed = from_env("QUOIN_CRASH_SEED", 20_261_122);
     println!("QUOIN_CRASH_SEED={seed} QUOIN_CRASH_ROUNDS={rounds}");
     let mut trial = Trial::new(seed);

@@ -1,7 +1,7 @@
 //! Real processes: killed under load again and again, started in every wrong way, and spoken to
 //! by clients that do not behave.
 //!
-//! `QUOIN_CRASH_ROUNDS` sets how often the server is killed (default 12), `QUOIN_CRASH_SEED` what
+//! `QUOIN_CRASH_ROUNDS` sets how often the server is killed (default 24), `QUOIN_CRASH_SEED` what
 //! the clients do and when it is killed.
 
 mod link;
