@@ -478,7 +478,13 @@ impl LogWriter {
     fn rotate(&mut self) -> Result<(), LogError> {
         let file = match self.free.pop() {
             Some(file) => file,
-            None => self.new_segment().run()?.file,
+            None => match self.new_segment().run() {
+                Ok(spare) => spare.file,
+                Err(error) => {
+                    self.failed = !matches!(error, LogError::NoSpace);
+                    return Err(error);
+                }
+            },
         };
         let sequence = self.active.header.sequence + 1;
         let header = SegmentHeader {

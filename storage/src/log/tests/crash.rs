@@ -166,6 +166,43 @@ fn fault_at(seed: u64, fault: Fault, operation: u64, what: &str) {
     history.recover(None, what);
 }
 
+/// The segments that appends go on in are made by the appends themselves, if nobody makes spare
+/// ones.
+#[test]
+fn a_fault_at_any_operation_of_appends_without_spare_segments_closes_the_log() {
+    let undisturbed = appends_without_spares(None);
+    assert!(undisturbed > 50, "{undisturbed} operations");
+    for operation in 1..=undisturbed {
+        appends_without_spares(Some(operation));
+    }
+}
+
+/// Fills three segments, or as many as a fault lets it; returns how many operations it took.
+fn appends_without_spares(fault_at: Option<u64>) -> u64 {
+    let disk = SimDisk::new(5);
+    let (mut log, _) = opened(&disk);
+    let opened = disk.operations();
+    if let Some(operation) = fault_at {
+        disk.fail_at(opened + operation, Fault::Eio);
+    }
+    for index in 1..=40 {
+        let next = entry(index, 1, 3000);
+        if let Err(error) = log.append(None, std::iter::once(next.as_ref())) {
+            let closed = log.flush();
+            assert!(
+                matches!(
+                    (&error, &closed),
+                    (LogError::Disk(_), Err(LogError::Latched))
+                ),
+                "operation {fault_at:?}: {error}, then {closed:?}"
+            );
+            return disk.operations() - opened;
+        }
+    }
+    assert_eq!(fault_at, None, "the fault has not been met");
+    disk.operations() - opened
+}
+
 #[test]
 fn a_full_disk_stops_appends_until_a_cut_makes_room() {
     let disk = SimDisk::new(5);
