@@ -65,6 +65,9 @@ impl LogWriter {
             is_segment_size(options.segment_bytes),
             "segments have {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes in whole blocks"
         );
+        // An earlier process may have ended between giving a segment its name and making that
+        // durable.
+        disk.sync_dir()?;
         let (mut writer, recovered) = match recover(&*disk, &options, Repair::Yes)? {
             Outcome::Fresh(free) => Self::begin(disk, options, free)?,
             Outcome::Recovered(recovery) => Self::go_on(disk, options, *recovery)?,

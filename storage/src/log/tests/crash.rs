@@ -203,6 +203,38 @@ fn appends_without_spares(fault_at: Option<u64>) -> u64 {
     disk.operations() - opened
 }
 
+/// A process that fails between giving a segment its name and making that durable leaves the name
+/// to the next one, which must not rely on it.
+#[test]
+fn a_segment_that_an_earlier_process_left_is_durable_before_it_is_used() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let (mut log, _) = opened(&disk);
+        let mut index = 0;
+        let mut write = |log: &mut LogWriter| {
+            index += 1;
+            append(log, Some(state(1, 1, index)), &[entry(index, 1, 3000)]);
+            index
+        };
+        let job = loop {
+            write(&mut log);
+            if let Some(job) = log.spare() {
+                break job;
+            }
+        };
+        let files = disk.list().expect("listed").len();
+        // Create, zeros, sync, rename, and the sync of the directory, which fails.
+        disk.fail_at(disk.operations() + 5, Fault::Eio);
+        assert!(matches!(job.run(), Err(LogError::Disk(_))));
+        assert_eq!(disk.list().expect("listed").len(), files + 1);
+        let disk = disk.kill();
+        let (mut log, _) = opened(&disk);
+        let last = (0..20).map(|_| write(&mut log)).last();
+        let (_, recovered) = opened(&disk.crash());
+        assert_eq!(recovered.entries.last().map(|entry| entry.index), last);
+    }
+}
+
 #[test]
 fn a_full_disk_stops_appends_until_a_cut_makes_room() {
     let disk = SimDisk::new(5);
