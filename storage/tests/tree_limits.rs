@@ -204,12 +204,12 @@ fn readers_on_threads_see_whole_states() {
         ..options()
     };
     let (mut writer, shared) = open_at(&handle, options).expect("a new file");
-    let keys: u64 = if cfg!(miri) { 60 } else { 2000 };
-    let rounds: u64 = if cfg!(miri) { 6 } else { 400 };
+    let keys: u64 = if cfg!(miri) { 20 } else { 2000 };
+    let rounds: u64 = if cfg!(miri) { 3 } else { 400 };
     let stop = AtomicBool::new(false);
     let reads = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        for thread in 0..3 {
+        for thread in 0..if cfg!(miri) { 2 } else { 3 } {
             let (shared, stop, reads) = (shared.clone(), &stop, &reads);
             scope.spawn(move || {
                 let reader = shared.reader().expect("a slot");

@@ -113,8 +113,8 @@ fn short_keys() {
             seed,
             &History {
                 shape,
-                txns: if cfg!(miri) { 4 } else { 30 },
-                ops: if cfg!(miri) { 60 } else { 300 },
+                txns: if cfg!(miri) { 2 } else { 30 },
+                ops: if cfg!(miri) { 20 } else { 300 },
                 options: options(),
             },
         );

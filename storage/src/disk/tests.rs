@@ -4,6 +4,11 @@ use super::sim::{Fault, SimDisk};
 use super::{AlignedBuf, BLOCK, Disk, DiskErrorKind, PageFile, RealDisk};
 use std::sync::Arc;
 
+/// The unit of the larger sizes; miri, which takes its time over each byte, has a small one.
+const MIB: u64 = if cfg!(miri) { BLOCK as u64 } else { 1 << 20 };
+/// What miri keeps for an address it keeps in memory.
+const RESERVE: u64 = if cfg!(miri) { 256 * MIB } else { 1 << 40 };
+
 fn filled(blocks: usize, byte: u8) -> AlignedBuf {
     let mut buf = AlignedBuf::new(blocks);
     buf.fill(byte);
@@ -30,27 +35,36 @@ fn keeps_its_promises(disk: &dyn Disk) {
     assert!(read[BLOCK..3 * BLOCK].iter().all(|b| *b == 7));
     assert!(read[3 * BLOCK..].iter().all(|b| *b == 0));
 
-    let pages = disk.open_pages("tree", 1 << 40).expect("opened");
+    let pages = disk.open_pages("tree", RESERVE).expect("opened");
     assert_eq!(pages.len().expect("length"), 0);
-    let run = vec![5; 20 << 20];
-    pages.allocate(0, 24 << 20).expect("allocated");
-    assert_eq!(pages.len().expect("length"), 24 << 20);
-    pages.write(1 << 20, &run).expect("written");
-    assert!(seen(&pages, 1 << 20, run.len()) == run);
-    pages.begin_sync(1 << 20, 20 << 20).expect("begun");
+    let run = vec![5; 20 * MIB as usize];
+    pages.allocate(0, 24 * MIB).expect("allocated");
+    assert_eq!(pages.len().expect("length"), 24 * MIB);
+    pages.write(MIB, &run).expect("written");
+    assert!(seen(&pages, MIB, run.len()) == run);
+    pages.begin_sync(MIB, 20 * MIB).expect("begun");
     pages.sync().expect("synced");
     let before = pages.allocated_bytes().expect("size");
-    pages.punch(2 << 20, 8 << 20).expect("punched");
+    pages.punch(2 * MIB, 8 * MIB).expect("punched");
     let after = pages.allocated_bytes().expect("size");
-    assert!(after <= before - (8 << 20), "{before} -> {after}");
-    assert!(seen(&pages, 2 << 20, 8 << 20).iter().all(|b| *b == 0));
+    assert!(after <= before - (8 * MIB), "{before} -> {after}");
+    assert!(
+        seen(&pages, 2 * MIB, 8 * MIB as usize)
+            .iter()
+            .all(|b| *b == 0)
+    );
     let mut device = AlignedBuf::new(1);
-    pages.read_device(1 << 20, &mut device).expect("read");
+    pages.read_device(MIB, &mut device).expect("read");
     assert!(device.iter().all(|b| *b == 5));
     // Runs of all lengths, more of them than are written at a time.
     let mut runs: Vec<(u64, AlignedBuf)> = Vec::new();
-    let mut at = 24 << 20;
-    for (number, blocks) in [1, 3, 2, 1, 5, 1, 300].repeat(9).into_iter().enumerate() {
+    let mut at = 24 * MIB;
+    let (longest, rounds) = if cfg!(miri) { (9, 1) } else { (300, 9) };
+    for (number, blocks) in [1, 3, 2, 1, 5, 1, longest]
+        .repeat(rounds)
+        .into_iter()
+        .enumerate()
+    {
         runs.push((at, filled(blocks, number as u8)));
         at += (blocks + 1) as u64 * BLOCK as u64;
     }
@@ -63,12 +77,12 @@ fn keeps_its_promises(disk: &dyn Disk) {
     }
     pages.write_runs(&[]).expect("nothing to write");
     drop(pages);
-    let pages = disk.open_pages("tree", 1 << 30).expect("opened again");
-    pages.truncate(2 << 20).expect("cut");
-    assert_eq!(pages.len().expect("length"), 2 << 20);
-    assert!(seen(&pages, 1 << 20, 1 << 20).iter().all(|b| *b == 5));
+    let pages = disk.open_pages("tree", RESERVE / 2).expect("opened again");
+    pages.truncate(2 * MIB).expect("cut");
+    assert_eq!(pages.len().expect("length"), 2 * MIB);
+    assert!(seen(&pages, MIB, MIB as usize).iter().all(|b| *b == 5));
     let error = disk
-        .open_pages("tree", 1 << 20)
+        .open_pages("tree", MIB)
         .err()
         .expect("too short a reserve");
     assert!(matches!(error.kind, DiskErrorKind::BadSize(_)), "{error}");
@@ -91,6 +105,7 @@ fn keeps_its_promises(disk: &dyn Disk) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "io_uring, and maps of files")]
 fn the_real_disk_keeps_its_promises() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     keeps_its_promises(&RealDisk::open(&dir.path().join("data")).expect("opened"));
