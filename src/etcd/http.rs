@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::json::schema::{PATHS, Path, REFUSED};
-use super::json::{put_text, quoted};
+use super::json::{put_text, quoted, to_message};
 use super::member::{CLUSTER_VERSION, Condition, ETCD_VERSION, STORAGE_VERSION};
 use super::status::{Code, Status};
 use std::fmt::Write as _;
@@ -201,6 +201,21 @@ pub fn http_status(code: Code) -> u16 {
         Code::Unimplemented => 501,
         Code::Unavailable => 503,
         Code::Unknown | Code::Internal | Code::DataLoss => 500,
+    }
+}
+
+/// The message of a call, in protobuf's bytes, out of its text. However long the text may be, the
+/// message is held against the same bound as over gRPC.
+pub fn message(path: &Path, text: &[u8], bytes_max: usize) -> Result<Vec<u8>, Status> {
+    let (_, _, fields, _) = path;
+    let message =
+        to_message(fields, text).map_err(|what| Status::new(Code::InvalidArgument, what))?;
+    match message.len() {
+        length if length > bytes_max => Err(Status::new(
+            Code::ResourceExhausted,
+            format!("grpc: received message larger than max ({length} vs. {bytes_max})"),
+        )),
+        _ => Ok(message),
     }
 }
 

@@ -11,7 +11,6 @@ mod pieces;
 
 use crate::etcd::http::{self as pages, Check, Route};
 use crate::etcd::json::schema::Path;
-use crate::etcd::json::to_message;
 use crate::etcd::timeout::{self, NEVER_NS};
 use crate::etcd::{Code, Method, Status, message};
 use crate::limits;
@@ -546,11 +545,14 @@ async fn call(
     head: &Parts,
     body: Incoming,
 ) -> Result<Body, Status> {
-    let invalid = |text| Status::new(Code::InvalidArgument, text);
     let deadline_ns = deadline(desk, head)?;
     let text = receive(desk, body).await?;
-    let (_, method, fields, _) = path;
-    let message = to_message(fields, &text.bytes).map_err(invalid)?;
+    let (_, method, _, _) = path;
+    let bytes_max = match &desk.seat().front {
+        Some(front) => front.borrow().message_bytes_max(),
+        None => 0,
+    };
+    let message = pages::message(path, &text.bytes, bytes_max)?;
     drop(text);
     let (seat, streams) = (desk.seat(), method.is_stream() || method.gives_many());
     let counted = seat.counted.calls(*method);

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Sends bytes on a connection of their own; status, headers and body.
-fn send(address: SocketAddr, bytes: &[u8]) -> (u16, String, String) {
+pub fn send(address: SocketAddr, bytes: &[u8]) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).expect("it serves");
     let limit = Some(Duration::from_secs(20));
     stream.set_read_timeout(limit).expect("a socket");
@@ -158,13 +158,13 @@ fn a_body_too_long_is_refused_where_its_client_can_read_it() {
 }
 
 /// A stream through the gateway: its body stays open, and its answers come in chunks.
-struct Stream {
+pub struct Stream {
     socket: BufReader<TcpStream>,
     kept: String,
 }
 
 impl Stream {
-    fn open(address: SocketAddr, path: &str, body: &str) -> Stream {
+    pub fn open(address: SocketAddr, path: &str, body: &str) -> Stream {
         let mut socket = TcpStream::connect(address).expect("it serves");
         let limit = Some(Duration::from_secs(20));
         socket.set_read_timeout(limit).expect("a socket");
@@ -198,7 +198,7 @@ impl Stream {
     }
 
     /// The headers of the answer.
-    fn head(&mut self) -> String {
+    pub fn head(&mut self) -> String {
         let mut head = String::new();
         loop {
             let line = self.text_line();
@@ -225,7 +225,7 @@ impl Stream {
     }
 
     /// The next line of the answer; empty at its end.
-    fn line(&mut self) -> String {
+    pub fn line(&mut self) -> String {
         loop {
             if let Some((line, rest)) = self.kept.split_once('\n') {
                 let line = line.to_owned();
@@ -633,7 +633,12 @@ fn metrics_and_http_have_doors_of_their_own_if_asked_for() {
 }
 
 /// Asks with headers of one's own; status, headers and body.
-fn ask_as(address: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, String) {
+pub fn ask_as(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+) -> (u16, String, String) {
     let request = format!("{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
     send(address, request.as_bytes())
 }

@@ -18,6 +18,8 @@ mod crate_kills;
 mod differential;
 mod elections;
 
+mod gateway;
+
 mod hashes;
 
 mod http1;

@@ -35,6 +35,8 @@ pub struct Field {
     pub kind: Kind,
     /// There may be any number of it.
     pub repeated: bool,
+    /// The name of the choice that it belongs to: of its fields a message has one at most.
+    pub oneof: Option<&'static str>,
 }
 
 const fn one(number: u32, name: &'static str, kind: Kind) -> Field {
@@ -43,6 +45,17 @@ const fn one(number: u32, name: &'static str, kind: Kind) -> Field {
         name,
         kind,
         repeated: false,
+        oneof: None,
+    }
+}
+
+const fn choice(number: u32, name: &'static str, kind: Kind, of: &'static str) -> Field {
+    Field {
+        number,
+        name,
+        kind,
+        repeated: false,
+        oneof: Some(of),
     }
 }
 
@@ -52,6 +65,7 @@ const fn many(number: u32, name: &'static str, kind: Kind) -> Field {
         name,
         kind,
         repeated: true,
+        oneof: None,
     }
 }
 
@@ -123,6 +137,8 @@ const DELETE: &[Field] = &[
 
 const DELETE_ANSWER: &[Field] = &[HEADER, one(2, "deleted", Signed), many(3, "prev_kvs", PAIR)];
 
+const OPERAND: &str = "etcdserverpb.Compare.target_union";
+
 const COMPARE: &[Field] = &[
     one(
         1,
@@ -135,19 +151,21 @@ const COMPARE: &[Field] = &[
         Names(&["VERSION", "CREATE", "MOD", "VALUE", "LEASE"]),
     ),
     one(3, "key", Bytes),
-    one(4, "version", Signed),
-    one(5, "create_revision", Signed),
-    one(6, "mod_revision", Signed),
-    one(7, "value", Bytes),
-    one(8, "lease", Signed),
+    choice(4, "version", Signed, OPERAND),
+    choice(5, "create_revision", Signed, OPERAND),
+    choice(6, "mod_revision", Signed, OPERAND),
+    choice(7, "value", Bytes, OPERAND),
+    choice(8, "lease", Signed, OPERAND),
     one(64, "range_end", Bytes),
 ];
 
+const REQUEST: &str = "etcdserverpb.RequestOp.request";
+
 static OP: [Field; 4] = [
-    one(1, "request_range", Message(RANGE)),
-    one(2, "request_put", Message(PUT)),
-    one(3, "request_delete_range", Message(DELETE)),
-    one(4, "request_txn", Message(&TXN)),
+    choice(1, "request_range", Message(RANGE), REQUEST),
+    choice(2, "request_put", Message(PUT), REQUEST),
+    choice(3, "request_delete_range", Message(DELETE), REQUEST),
+    choice(4, "request_txn", Message(&TXN), REQUEST),
 ];
 
 static TXN: [Field; 3] = [
@@ -300,9 +318,9 @@ pub static PATHS: &[Path] = &[
         "/watch",
         Method::Watch,
         &[
-            one(1, "create_request", WATCH_CREATE),
-            one(2, "cancel_request", Message(&[one(1, "watch_id", Signed)])),
-            one(3, "progress_request", Message(&[])),
+            choice(1, "create_request", WATCH_CREATE, WATCH),
+            choice(2, "cancel_request", WATCH_CANCEL, WATCH),
+            choice(3, "progress_request", Message(&[]), WATCH),
         ],
         &[
             HEADER,
@@ -431,6 +449,10 @@ pub static PATHS: &[Path] = &[
         ],
     ),
 ];
+
+const WATCH: &str = "etcdserverpb.WatchRequest.request_union";
+
+const WATCH_CANCEL: Kind = Message(&[one(1, "watch_id", Signed)]);
 
 const WATCH_CREATE: Kind = Message(&[
     one(1, "key", Bytes),

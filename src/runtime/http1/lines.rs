@@ -5,8 +5,8 @@
 
 use super::{Answers, Desk};
 use crate::etcd::http as pages;
+use crate::etcd::json::Splitter;
 use crate::etcd::json::schema::Path;
-use crate::etcd::json::{Splitter, to_message};
 use crate::etcd::{Code, Method, Status, message, timeout};
 use crate::node::front::Front;
 use bytes::Bytes;
@@ -218,14 +218,14 @@ impl Lines {
             return Ok(());
         }
         self.begun = true;
-        let (_, method, fields, _) = self.path;
-        let message = to_message(fields, text);
-        let message = message.map_err(|text| Status::new(Code::InvalidArgument, text))?;
+        let method = self.method();
+        let bytes_max = front.borrow().message_bytes_max();
+        let message = pages::message(self.path, text, bytes_max)?;
         self.asked += usize::from(method.is_asked());
-        self.desk.seat().counted.calls(*method).received.add(1);
+        self.desk.seat().counted.calls(method).received.add(1);
         let now_ns = self.desk.seat().clock.now_ns();
         let mut front = front.borrow_mut();
-        front.call(self.desk.place.id, self.number, *method, &message, now_ns);
+        front.call(self.desk.place.id, self.number, method, &message, now_ns);
         self.desk.seat().request_turn();
         Ok(())
     }
