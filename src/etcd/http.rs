@@ -26,6 +26,8 @@ pub enum Route {
     Preflight(bool),
     /// A path of the gateway that is none.
     NoCall,
+    /// The gateway itself, whose paths are behind a slash.
+    Gateway,
     /// A path of the gateway, not asked with POST.
     CallWithoutPost,
     /// Any other path.
@@ -84,6 +86,9 @@ pub fn route(method: &str, path: &str) -> Route {
     let behind = path
         .strip_prefix("/v3")
         .map(|rest| rest.strip_prefix("beta").unwrap_or(rest));
+    if path == "/v3" {
+        return Route::Gateway;
+    }
     if let Some(call) = behind.filter(|rest| rest.starts_with('/')) {
         if let Some((_, name)) = REFUSED.iter().find(|(known, _)| *known == call) {
             return match method {
@@ -217,6 +222,34 @@ pub fn message(path: &Path, text: &[u8], bytes_max: usize) -> Result<Vec<u8>, St
         )),
         _ => Ok(message),
     }
+}
+
+/// Where a path leads that is not written in the shortest way, as Go's server has it: without
+/// empty parts, `.` and `..`; `None` if nothing is to be mended.
+pub fn shorter(path: &str) -> Option<String> {
+    let mended = path.contains("//") || path.split('/').any(|part| part == "." || part == "..");
+    if !mended || !path.starts_with('/') {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let mut shorter = String::with_capacity(path.len());
+    for part in &parts {
+        shorter.push('/');
+        shorter.push_str(part);
+    }
+    if path.ends_with('/') || parts.is_empty() {
+        shorter.push('/');
+    }
+    Some(shorter)
 }
 
 /// The answer to a call, as text; a stream's answers stand in a `result`, each on a line.
@@ -374,6 +407,7 @@ mod tests {
         assert_eq!(call("POST", "/v3beta/kv/put"), "/kv/put");
         assert!(matches!(route("GET", "/v3/kv/put"), Route::CallWithoutPost));
         assert!(matches!(route("POST", "/v3/kv/none"), Route::NoCall));
+        assert!(matches!(route("GET", "/v3"), Route::Gateway));
         assert!(matches!(route("POST", "/v2/keys"), Route::Nothing));
         assert!(matches!(route("POST", "/health"), Route::WrongMethod));
         assert!(matches!(route("OPTIONS", "/x"), Route::Preflight(false)));
@@ -385,6 +419,22 @@ mod tests {
         assert!(matches!(route("GET", "/livez/"), Route::Nothing));
         let preflight = route("OPTIONS", "/health");
         assert!(matches!(preflight, Route::Preflight(true)));
+    }
+
+    #[test]
+    fn paths_are_made_shorter_as_gos_server_does() {
+        for (path, leads) in [
+            ("/v3//kv/range", Some("/v3/kv/range")),
+            ("//v3/kv/../kv/./range", Some("/v3/kv/range")),
+            ("/../..//", Some("/")),
+            ("/v3/kv//", Some("/v3/kv/")),
+            ("/v3/", None),
+            ("/v3/kv/range/", None),
+            ("/v3/...", None),
+            ("*", None),
+        ] {
+            assert_eq!(shorter(path).as_deref(), leads, "{path}");
+        }
     }
 
     #[test]

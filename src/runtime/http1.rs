@@ -25,10 +25,11 @@ use bytes::Bytes;
 use glommio::net::TcpStream;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
-    CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN,
+    CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, LOCATION, ORIGIN,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -426,9 +427,59 @@ fn say(code: u16, kind: &'static str, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
     *response.status_mut() =
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let kind = HeaderValue::from_static(kind);
-    response.headers_mut().insert(CONTENT_TYPE, kind);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if kind == PLAIN {
+        // A text may quote what a page of another site has sent.
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
     response
+}
+
+/// An answer that says nothing but its headers.
+fn say_nothing(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(String::new().into());
+    *response.status_mut() = status;
+    response
+}
+
+/// An answer to a call, with what etcd's gateway passes on of the answer behind it.
+fn say_called(body: impl Into<Body>) -> Response<Body> {
+    let mut response = say(200, JSON, body);
+    let name = HeaderName::from_static("grpc-metadata-content-type");
+    let kind = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(name, kind);
+    response
+}
+
+/// What is wrong with the headers that say which host is meant: there has to be one.
+fn host_problem(head: &Parts) -> Option<Response<Body>> {
+    let what = match head.headers.get_all(HOST).iter().count() {
+        0 if head.version == Version::HTTP_11 => "missing required Host header",
+        0 | 1 => return None,
+        _ => "too many Host headers",
+    };
+    let mut response = say(400, PLAIN, format!("400 Bad Request: {what}"));
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    Some(response)
+}
+
+/// Where a path leads that is not written in the shortest way, or lacks its slash.
+fn moved(head: &Parts, route: Route) -> Option<Response<Body>> {
+    let mut leads = match route {
+        Route::Gateway => "/v3/".to_owned(),
+        Route::Nothing | Route::NoCall => pages::shorter(head.uri.path())?,
+        _ => return None,
+    };
+    if let Some(query) = head.uri.query() {
+        leads.push('?');
+        leads.push_str(query);
+    }
+    let mut response = say_nothing(StatusCode::TEMPORARY_REDIRECT);
+    let leads = HeaderValue::from_str(&leads).ok()?;
+    response.headers_mut().insert(LOCATION, leads);
+    Some(response)
 }
 
 fn refuse(status: &Status) -> Response<Body> {
@@ -446,6 +497,9 @@ async fn answer(desk: Rc<Desk>, request: Request<Incoming>) -> Result<Response<B
 
 async fn answer_whom(desk: &Rc<Desk>, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
+    if let Some(response) = host_problem(&head) {
+        return response;
+    }
     if desk.place.door == Door::Metrics {
         return respond(desk, &head, body).await;
     }
@@ -471,7 +525,11 @@ async fn answer_whom(desk: &Rc<Desk>, request: Request<Incoming>) -> Response<Bo
 async fn respond(desk: &Rc<Desk>, head: &Parts, body: Incoming) -> Response<Body> {
     let query = head.uri.query();
     let route = pages::route(head.method.as_str(), head.uri.path());
-    match offered(&desk.place, route) {
+    let route = offered(&desk.place, route);
+    if let Some(response) = moved(head, route) {
+        return response;
+    }
+    match route {
         Route::Call(path) if path.1.is_stream() || path.1.gives_many() => {
             let deadline_ns = match deadline(desk, head) {
                 Ok(deadline_ns) => deadline_ns,
@@ -479,7 +537,7 @@ async fn respond(desk: &Rc<Desk>, head: &Parts, body: Incoming) -> Response<Body
             };
             let mut lines = Lines::new(desk, path, body, deadline_ns);
             match poll_fn(|cx| lines.poll_first(cx)).await {
-                Ok(()) => say(200, JSON, lines),
+                Ok(()) => say_called(lines),
                 Err(status) => {
                     let code = pages::http_status(status.code);
                     say(code, JSON, pages::refused_line(&status))
@@ -487,7 +545,7 @@ async fn respond(desk: &Rc<Desk>, head: &Parts, body: Incoming) -> Response<Body
             }
         }
         Route::Call(path) => match call(desk, path, head, body).await {
-            Ok(body) => say(200, JSON, body),
+            Ok(body) => say_called(body),
             Err(status) => refuse(&status),
         },
         Route::Refused(name) => match Method::from_path(name) {
@@ -499,8 +557,8 @@ async fn respond(desk: &Rc<Desk>, head: &Parts, body: Incoming) -> Response<Body
         Route::Checks(checks, of_life) => check(desk, (checks, of_life), query).await,
         Route::Version => say(200, JSON, pages::version(VERSION)),
         Route::Metrics => say(200, metrics::CONTENT_TYPE, metrics::text(desk.seat())),
-        Route::Preflight(_) => say(200, PLAIN, String::new()),
-        Route::NoCall => refuse(&Status::new(Code::NotFound, "Not Found")),
+        Route::Preflight(_) => say_nothing(StatusCode::OK),
+        Route::NoCall | Route::Gateway => refuse(&Status::new(Code::NotFound, "Not Found")),
         Route::CallWithoutPost => refuse(&Status::new(Code::Unimplemented, "Method Not Allowed")),
         Route::Nothing => say(404, PLAIN, "404 page not found\n".to_owned()),
         Route::WrongMethod => {
@@ -515,7 +573,11 @@ async fn respond(desk: &Rc<Desk>, head: &Parts, body: Incoming) -> Response<Body
 /// What of a route is served at the door that the client came through.
 fn offered(place: &Place, route: Route) -> Route {
     let gateway = match route {
-        Route::Call(_) | Route::Refused(_) | Route::NoCall | Route::CallWithoutPost => true,
+        Route::Call(_)
+        | Route::Refused(_)
+        | Route::NoCall
+        | Route::Gateway
+        | Route::CallWithoutPost => true,
         Route::Health | Route::Checks(..) | Route::Metrics => return route,
         // There, it is one more method that is not served.
         Route::Preflight(true) if place.door == Door::Metrics => return Route::WrongMethod,

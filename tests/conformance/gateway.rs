@@ -1,6 +1,6 @@
-//! What the JSON gateway takes for a message, as etcd has it.
+//! What the JSON gateway takes for a message, and where paths over HTTP/1.1 lead, as etcd has it.
 
-use super::http1::{Stream, ask};
+use super::http1::{Stream, ask, ask_as, send};
 use super::start;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -103,4 +103,54 @@ fn the_gateway_reads_json_as_etcds_does() {
     assert_eq!(call("/v3/kv/deleterange", r#"{"key":"Zm9v"}"#).0, 200);
     let line = watch.line();
     assert!(line.contains(r#""events":[{"type":"DELETE""#), "{line}");
+}
+
+/// As etcd 3.7.3 has it, but for the case of letters.
+#[test]
+fn answers_have_the_headers_of_etcds_and_paths_lead_where_they_do() {
+    let (server, _dir) = start();
+    let ask = |method: &str, path: &str, headers: &str| {
+        let headers = format!("Host: x\r\n{headers}");
+        ask_as(server.address, method, path, &headers)
+    };
+    let called = "grpc-metadata-content-type: application/grpc\r\n";
+    let plain = "x-content-type-options: nosniff\r\n";
+    for (method, path, status, header) in [
+        ("POST", "/v3/kv/put", 400, ""),
+        ("POST", "/v3/maintenance/status", 200, called),
+        ("POST", "/v3/lease/keepalive", 200, called),
+        ("GET", "/nothing", 404, plain),
+        ("POST", "/health", 405, plain),
+        ("GET", "/readyz/nope", 404, plain),
+        ("POST", "/v3//kv/range", 307, "location: /v3/kv/range\r\n"),
+        (
+            "POST",
+            "//v3/kv/range?a=b",
+            307,
+            "location: /v3/kv/range?a=b\r\n",
+        ),
+        ("GET", "/v3", 307, "location: /v3/\r\n"),
+        ("GET", "/x/../health", 307, "location: /health\r\n"),
+        ("POST", "/v3/", 404, ""),
+        ("POST", "/v3/kv/range/", 404, ""),
+    ] {
+        let (code, head, _) = ask(method, path, "");
+        assert_eq!(code, status, "{path}");
+        let head = head + "\r\n";
+        assert!(head.contains(header), "{path}: {head}");
+        assert!(header == called || !head.contains(called), "{path}: {head}");
+    }
+    let (status, head, body) = ask("OPTIONS", "/v3/kv/put", "");
+    assert_eq!((status, &*body), (200, ""));
+    assert!(!head.contains("content-type"), "{head}");
+    for (headers, what) in [
+        ("", "missing required Host header"),
+        ("Host: a\r\nHost: b\r\n", "too many Host headers"),
+    ] {
+        let (status, _, body) = ask_as(server.address, "GET", "/version", headers);
+        assert_eq!((status, body), (400, format!("400 Bad Request: {what}")));
+    }
+    // Clients of 1.0 need not name a host.
+    let (status, _, _) = send(server.address, b"GET /version HTTP/1.0\r\n\r\n");
+    assert_eq!(status, 200);
 }
