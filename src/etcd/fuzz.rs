@@ -1,72 +1,155 @@
 //! The entry points for fuzzing: whatever the bytes, decoding ends and stays within its bounds.
 #![forbid(unsafe_code)]
 
+use super::election::{self, ElectionRequest};
 use super::frames::Frames;
-use super::json::{Splitter, schema::PATHS, to_message};
+use super::json::{Splitter, put_text, schema::PATHS, schema::Path, to_message};
 use super::pb::Fields;
-use super::{Method, decode, gzip, http, member, message, timeout, watch};
-use crate::api::{Request, RequestOp, TxnRequest, WatchRequest};
+use super::{Method, decode, gzip, hash, http, maintenance, member, message, timeout, watch};
+use crate::api::{Header, Request, RequestOp, TxnRequest, WatchRequest};
 
-/// Takes `bytes` for what comes on a stream, for a compressed message and for a header, and what
-/// stands behind a byte that chooses the call for a message.
+/// How long a message may be.
+const MESSAGE_MAX: usize = 1 << 20;
+
+/// Takes `bytes` for what comes on a stream, for the path of a call, for a compressed message and
+/// for a header, and what stands behind a byte that chooses the call for a message.
 ///
 /// # Panics
 /// If a decoded request holds bytes from elsewhere, or more operations than the message can hold.
 pub fn fuzz_message(bytes: &[u8]) {
-    if let Ok(message::Parsed::Message {
-        message, consumed, ..
-    }) = message::parse(bytes, 1 << 20)
+    let mut rest = bytes;
+    // A stream of leases or watches: message behind message.
+    while let Ok(message::Parsed::Message { message, consumed, .. }) = message::parse(rest, MESSAGE_MAX)
     {
         assert_eq!(message.len() + message::PREFIX_BYTES, consumed);
+        for method in Method::ALL {
+            if method.is_stream() {
+                decode_any(method, message);
+            }
+        }
+        rest = &rest[consumed..];
     }
     if let Ok(message) = gzip::unpack(bytes, 1 << 16) {
         assert!(message.len() <= 1 << 16);
     }
     let _ = (timeout::of_call(bytes), timeout::of_gateway(bytes));
+    let _ = Method::from_path(&String::from_utf8_lossy(bytes));
     let Some((choice, body)) = bytes.split_first() else {
         return;
     };
-    let method = Method::ALL[usize::from(*choice) % Method::ALL.len()];
-    let _ = member::encode_health(body, true, &mut Vec::new());
-    if let Ok(Some(WatchRequest::Create(create))) = watch::decode_watch(body) {
-        inside(body, &[create.key, create.range_end]);
+    decode_any(Method::ALL[usize::from(*choice) % Method::ALL.len()], body);
+}
+
+/// Gives a message to the reader that the server gives it to.
+fn decode_any(method: Method, body: &[u8]) {
+    let (header, mut out) = (Header::default(), Vec::new());
+    match method {
+        Method::Watch => {
+            if let Ok(Some(WatchRequest::Create(create))) = watch::decode_watch(body) {
+                inside(body, &[create.key, create.range_end]);
+            }
+        }
+        method if election::is_election(method) => match election::decode_election(method, body) {
+            Ok(Some(request)) => election_inside(body, &request),
+            Ok(None) => panic!("{method:?} is not read"),
+            Err(_) => {}
+        },
+        Method::Hash | Method::HashKv => {
+            let _ = hash::decode_revision(body);
+        }
+        Method::MoveLeader => {
+            let _ = maintenance::encode_move_leader(body, 1, true, &mut out);
+        }
+        Method::Downgrade => {
+            let _ = maintenance::encode_downgrade(body, &header, &mut out);
+        }
+        Method::HealthCheck => {
+            let _ = member::encode_health(body, true, &mut out);
+        }
+        Method::HealthWatch => {
+            let _ = member::Health::of(body, true);
+        }
+        // What the others of the members, of alarms and of users are asked is not read.
+        method => {
+            if let Ok(Some(decoded)) = decode(method, body) {
+                match &decoded.request {
+                    Request::Range(range) => inside(body, &[range.key, range.range_end]),
+                    Request::Put(put) => inside(body, &[put.key, put.value]),
+                    Request::DeleteRange(delete) => inside(body, &[delete.key, delete.range_end]),
+                    // Each takes a tag and a length at least.
+                    Request::Txn(txn) => assert!(ops(txn) * 2 <= body.len()),
+                    _ => {}
+                }
+            }
+        }
     }
-    let Ok(Some(decoded)) = decode(method, body) else {
-        return;
-    };
-    match &decoded.request {
-        Request::Range(range) => inside(body, &[range.key, range.range_end]),
-        Request::Put(put) => inside(body, &[put.key, put.value]),
-        Request::DeleteRange(delete) => inside(body, &[delete.key, delete.range_end]),
-        // Each takes a tag and a length at least.
-        Request::Txn(txn) => assert!(ops(txn) * 2 <= body.len()),
-        _ => {}
+    // What is answered is small, whatever was asked.
+    assert!(out.len() < 64, "{} bytes", out.len());
+}
+
+fn election_inside(body: &[u8], request: &ElectionRequest<'_>) {
+    match request {
+        ElectionRequest::Lock { name, .. }
+        | ElectionRequest::Leader { name }
+        | ElectionRequest::Observe { name } => inside(body, &[name]),
+        ElectionRequest::Unlock { key } => inside(body, &[key]),
+        ElectionRequest::Campaign { name, value, .. } => inside(body, &[name, value]),
+        ElectionRequest::Proclaim { leader, value } => {
+            inside(body, &[leader.name, leader.key, value]);
+        }
+        ElectionRequest::Resign { leader } => inside(body, &[leader.name, leader.key]),
     }
 }
 
-/// Takes `bytes` for the body of a call through the JSON gateway, behind a byte that chooses the
-/// call and one that says in what pieces it comes.
+/// Takes `bytes` for a request to the JSON gateway, from its path to its message, and for the body
+/// of a call, behind a byte that chooses the call and one that says in what pieces it comes.
 ///
 /// # Panics
-/// If what is made of a text is no message, or the pieces of a body make a difference.
+/// If what is made of a text is no message or changes on the way back, or the pieces of a body
+/// make a difference.
 pub fn fuzz_json(bytes: &[u8]) {
     let [choice, size, body @ ..] = bytes else {
         return;
     };
+    if let Some((path, text)) = body
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map(|at| (&body[..at], &body[at + 1..]))
+    {
+        let path = String::from_utf8_lossy(path);
+        if let Some(shorter) = http::shorter(&path) {
+            assert!(http::shorter(&shorter).is_none(), "{path}");
+        }
+        if let http::Route::Call(found) = http::route("POST", &path) {
+            through_the_gateway(found, text);
+        }
+    }
     let path = &PATHS[usize::from(*choice) % PATHS.len()];
-    let (_, method, fields, _) = path;
     let whole = split(body, body.len().max(1));
     assert_eq!(split(body, usize::from(*size).max(1)), whole);
     for text in whole.iter().map(Vec::as_slice).chain([body]) {
-        let Ok(message) = to_message(fields, text) else {
-            continue;
-        };
-        let mut read = Fields::of(&message);
-        while read.field().expect("what is written can be read").is_some() {}
-        let _ = decode(*method, &message);
+        through_the_gateway(path, text);
     }
     // As if it were the answer, whose fields are read the other way.
     let _ = http::answer(path, body);
+}
+
+fn through_the_gateway(path: &Path, text: &[u8]) {
+    let (_, method, fields, _) = path;
+    let Ok(message) = http::message(path, text, MESSAGE_MAX) else {
+        return;
+    };
+    let mut read = Fields::of(&message);
+    while read.field().expect("what is written can be read").is_some() {}
+    decode_any(*method, &message);
+    // Written as text again, in the order of the table, it stays what it is.
+    let again = |message: &[u8]| {
+        let mut text = String::new();
+        put_text(&mut text, fields, message).expect("what is written can be read");
+        to_message(fields, text.as_bytes()).expect("what is written can be read")
+    };
+    let message = again(&message);
+    assert_eq!(again(&message), message);
 }
 
 fn split(body: &[u8], size: usize) -> Vec<Vec<u8>> {
