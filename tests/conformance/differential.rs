@@ -2,7 +2,8 @@
 //! client (`tests/conformance/go/alike.go`): equal answers, refusals and events, before and after
 //! both have been started again.
 //!
-//! `QUOIN_ALIKE_CALLS` sets how many calls (default 3000), `QUOIN_ALIKE_SEED` which.
+//! `QUOIN_ALIKE_CALLS` sets how many calls (default 3000), `QUOIN_ALIKE_SEED` which; `tools/test`
+//! draws a seed for long runs.
 
 use crate::clients::{Etcd, Worker, free_address, from_env, program};
 use crate::server::Server;

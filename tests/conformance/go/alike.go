@@ -16,11 +16,13 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 )
 
-// Random histories of all calls, sent alike to two servers: every answer, every refusal and every
-// event must be the same. What is said on standard input:
+// Random histories of all calls that quoin serves, over gRPC and through the JSON gateway, sent alike
+// to two servers: every answer, every refusal and every event must be the same. Calls that change
+// users, roles or members are not among them. What is said on standard input:
 //
 //	run N      N more calls; says how many there were in all
 //	restarted  both servers have been started again
@@ -48,6 +50,8 @@ type side struct {
 	cluster     pb.ClusterClient
 	maintenance pb.MaintenanceClient
 	auth        pb.AuthClient
+	health      healthpb.HealthClient
+	endpoint    string
 	heard       *heard
 }
 
@@ -65,12 +69,16 @@ type alike struct {
 	alarms    int
 	// Revisions that were compacted since both were started.
 	compacted map[int64]bool
+	// Of locks and elections.
+	episodes int64
+	runs     int
 }
 
 func newSide(name, endpoint string) *side {
 	conn := quick(endpoint).ActiveConnection()
 	return &side{name: name, kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), watch: pb.NewWatchClient(conn),
-		cluster: pb.NewClusterClient(conn), maintenance: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn)}
+		cluster: pb.NewClusterClient(conn), maintenance: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn),
+		health: healthpb.NewHealthClient(conn), endpoint: endpoint}
 }
 
 func (a *alike) fault(format string, args ...any) {
@@ -80,9 +88,12 @@ func (a *alike) fault(format string, args ...any) {
 	fault(format, args...)
 }
 
-// plain takes out of headers what differs from server to server.
+// plain takes out of headers what differs from server to server, but has to be there.
 func plain(header *pb.ResponseHeader) {
 	if header != nil {
+		if header.ClusterId == 0 || header.MemberId == 0 || header.RaftTerm == 0 {
+			fault("a header without a cluster, a member or a term: %v", header)
+		}
 		header.ClusterId, header.MemberId, header.RaftTerm = 0, 0, 0
 	}
 }
@@ -172,6 +183,10 @@ func (a *alike) puts() {
 	if a.chance(60) {
 		q.Value = make([]byte, a.Intn(100000))
 	}
+	a.put(q)
+}
+
+func (a *alike) put(q *pb.PutRequest) {
 	answer, ok := both(a, "put "+cut(describe(q)), func(ctx context.Context, s *side) (*pb.PutResponse, error) {
 		answer, err := s.kv.Put(ctx, q)
 		plain(answer.GetHeader())
@@ -237,7 +252,10 @@ func (a *alike) big() {
 func (a *alike) compacts() {
 	// Watches that etcd has not brought up to date would be overtaken, there alone.
 	a.caughtUp()
-	q := &pb.CompactionRequest{Revision: a.revision - int64(a.Intn(60)) + 3, Physical: a.chance(4)}
+	a.compact(&pb.CompactionRequest{Revision: a.revision - int64(a.Intn(60)) + 3, Physical: a.chance(4)})
+}
+
+func (a *alike) compact(q *pb.CompactionRequest) {
 	_, ok := both(a, "compact "+describe(q), func(ctx context.Context, s *side) (*pb.CompactionResponse, error) {
 		answer, err := s.kv.Compact(ctx, q)
 		plain(answer.GetHeader())
@@ -253,20 +271,9 @@ func (a *alike) leases() {
 	switch a.Intn(6) {
 	case 0, 1:
 		q := &pb.LeaseGrantRequest{ID: id, TTL: []int64{5000, 70000, 9000000000, 9000000001}[a.Intn(4)]}
-		both(a, "grant "+describe(q), func(ctx context.Context, s *side) (*pb.LeaseGrantResponse, error) {
-			answer, err := s.lease.LeaseGrant(ctx, q)
-			plain(answer.GetHeader())
-			return answer, err
-		})
+		a.grant(q)
 	case 2:
-		answer, ok := both(a, fmt.Sprint("revoke ", id), func(ctx context.Context, s *side) (*pb.LeaseRevokeResponse, error) {
-			answer, err := s.lease.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: id})
-			plain(answer.GetHeader())
-			return answer, err
-		})
-		if ok {
-			a.saw(answer.Header)
-		}
+		a.revoke(id)
 	case 3:
 		q := &pb.LeaseTimeToLiveRequest{ID: id, Keys: a.chance(2)}
 		both(a, "left "+describe(q), func(ctx context.Context, s *side) (*pb.LeaseTimeToLiveResponse, error) {
@@ -372,8 +379,14 @@ func (a *alike) member() {
 
 func (a *alike) step() {
 	switch n := a.Intn(200); {
-	case n < 60:
+	case n < 42:
 		a.puts()
+	case n < 56:
+		a.gateway()
+	case n < 59:
+		a.maintains()
+	case n < 60:
+		a.locks()
 	case n < 86:
 		a.ranges()
 	case n < 90:
@@ -407,6 +420,11 @@ func (a *alike) run(count int) {
 		a.step()
 	}
 	a.same()
+	// It takes some seconds.
+	if a.runs%3 == 0 {
+		a.expires()
+	}
+	a.runs++
 	q := &pb.RangeRequest{Key: b("\x00"), RangeEnd: b("\x00")}
 	both(a, "all", func(ctx context.Context, s *side) (*pb.RangeResponse, error) {
 		answer, err := s.kv.Range(ctx, q, grpc.MaxCallRecvMsgSize(1<<30))

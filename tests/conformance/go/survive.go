@@ -89,7 +89,8 @@ func quick(endpoint string) *clientv3.Client {
 	again := grpc.ConnectParams{MinConnectTimeout: time.Second,
 		Backoff: backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.2, MaxDelay: 50 * time.Millisecond}}
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 20 * time.Second, Logger: zap.NewNop(),
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(again)}})
+		// History told in one piece may be longer than what gRPC takes unless told otherwise.
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(again), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1 << 30))}})
 	if err != nil {
 		fault("no client: %v", err)
 	}
