@@ -334,7 +334,7 @@ fn etcdctl(program: &Path) {
             command.arg(script).arg(program);
             command
         },
-        7,
+        8,
     );
 }
 
@@ -361,7 +361,7 @@ fn curl_works() {
                 command.arg(client("tests/conformance/clients/curl.sh"));
                 command
             },
-            4,
+            8,
         );
     }
 }

@@ -41,7 +41,12 @@ keys() {
     same "$(ctl put --ignore-value ctl/a)" OK
     same "$(ctl del --prefix ctl/r/)" 3
     same "$(ctl del ctl/none)" 0
+    if ctl get --help | grep -q -- --stream; then
+        for n in 1 2 3; do ctl put "ctl/s/$n" "$n" >/dev/null; done
+        same "$(ctl get --stream --prefix ctl/s/ | tr '\n' ' ')" 'ctl/s/1 1 ctl/s/2 2 ctl/s/3 3 '
+    fi
     ctl compaction "$revision" >/dev/null
+    same "$(ctl compaction --physical $((revision + 1)))" "compacted revision $((revision + 1))"
     same "$(ctl get ctl/a --rev $((revision - 1)) 2>&1 | grep -o 'required revision has been compacted' | tail -n 1)" 'required revision has been compacted'
 }
 
@@ -67,6 +72,20 @@ watches() {
     "$program" watch ctl/w/a --rev "$revision" -- sh -c 'echo $ETCD_WATCH_EVENT_TYPE' >"$work/history" &
     heard "$work/history" '"PUT" "DELETE" '
     kill $!
+    # Orders, a line each.
+    mkfifo "$work/orders"
+    "$program" watch -i <"$work/orders" >"$work/interactive" 2>&1 &
+    exec 4>"$work/orders"
+    echo "watch ctl/w/a --rev $revision" >&4
+    heard "$work/interactive" 'PUT ctl/w/a 1 DELETE ctl/w/a '
+    echo "watch ctl/w/i" >&4
+    for _ in $(seq 100); do
+        ctl put ctl/w/i told >/dev/null
+        if grep -q told "$work/interactive"; then break; fi
+    done
+    heard "$work/interactive" 'ctl/w/i told'
+    exec 4>&-
+    kill $! 2>/dev/null || true
 }
 
 leases() {
@@ -79,6 +98,15 @@ leases() {
     same "$(ctl lease revoke "$lease")" "lease $lease revoked"
     same "$(ctl get ctl/l)" ''
     same "$(ctl lease timetolive "$lease")" "lease $lease already expired"
+    # One that would be over by the end.
+    lease=$(ctl lease grant 3 | cut -d ' ' -f 2)
+    ctl put --lease "$lease" ctl/kept 1 >/dev/null
+    "$program" lease keep-alive "$lease" >"$work/kept" &
+    sleep 4.5
+    same "$(ctl get ctl/kept --print-value-only)" 1
+    heard "$work/kept" "lease $lease keepalived with TTL(3) lease $lease keepalived with TTL(3) "
+    kill $!
+    ctl lease revoke "$lease" >/dev/null
 }
 
 locks() {
@@ -99,9 +127,36 @@ member() {
     same "$(ctl endpoint status -w fields | grep -c '"Version" : "3.7')" 1
     ctl endpoint hashkv >/dev/null
     ctl defrag >/dev/null
+    same "$(ctl move-leader 5 2>&1 | grep -o 'bad leader transferee' | tail -n 1)" 'bad leader transferee'
+    if ctl downgrade --help 2>/dev/null | grep -q validate; then
+        same "$(ctl downgrade validate 3.6.0)" 'Downgrade validate success, cluster version 3.7'
+        same "$(ctl downgrade validate 3.5.0 2>&1 | grep -o 'invalid downgrade target version' | tail -n 1)" 'invalid downgrade target version'
+    fi
     # 3.4 has no `auth status`.
     case $release in 3.4.*) return ;; esac
     same "$(ctl auth status | head -n 1)" 'Authentication Status: false'
+}
+
+# etcdctl takes alarms back, and raises none.
+post() {
+    local host=${address%:*} port=${address##*:}
+    exec 5<>"/dev/tcp/$host/$port"
+    printf 'POST %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s' "$1" "$address" "${#2}" "$2" >&5
+    cat <&5 >/dev/null
+    exec 5>&-
+}
+
+alarms() {
+    local id raised
+    id=$(printf '%u' "0x$(ctl member list | cut -d , -f 1)")
+    raised="memberID:$id alarm:NOSPACE"
+    post /v3/maintenance/alarm '{"action": "ACTIVATE", "memberID": "'"$id"'", "alarm": "NOSPACE"}'
+    # One space or two, by the build.
+    same "$(ctl alarm list | tr -s ' ' | sed 's/ *$//')" "$raised"
+    same "$(ctl put ctl/full 1 2>&1 | grep -o 'database space exceeded' | tail -n 1)" 'database space exceeded'
+    same "$(ctl alarm disarm | tr -s ' ' | sed 's/ *$//')" "$raised"
+    same "$(ctl alarm list)" ''
+    same "$(ctl put ctl/full 1)" OK
 }
 
 mirror() {
@@ -120,7 +175,7 @@ mirror() {
     same "$(ctl get --prefix ctl/copy/ --print-value-only | tr '\n' ' ')" '1 2 3 4 '
 }
 
-for step in keys transactions watches leases locks member mirror; do
+for step in keys transactions watches leases locks member alarms mirror; do
     $step
     echo "ok etcdctl $release: $step"
 done
