@@ -19,7 +19,9 @@ const MESSAGE_MAX: usize = 1 << 20;
 pub fn fuzz_message(bytes: &[u8]) {
     let mut rest = bytes;
     // A stream of leases or watches: message behind message.
-    while let Ok(message::Parsed::Message { message, consumed, .. }) = message::parse(rest, MESSAGE_MAX)
+    while let Ok(message::Parsed::Message {
+        message, consumed, ..
+    }) = message::parse(rest, MESSAGE_MAX)
     {
         assert_eq!(message.len() + message::PREFIX_BYTES, consumed);
         for method in Method::ALL {

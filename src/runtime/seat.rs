@@ -337,7 +337,7 @@ impl Seat {
         let front = front.expect("front messages are sent to the front's seat");
         let mut front = front.borrow_mut();
         if let FrontInput::Replies(replies) = &input
-            && let Some(waited_ns) = front.has_waited_ns(replies, now_ns)
+            && let Some(waited_ns) = front.has_waited_ns(&replies.list, now_ns)
         {
             self.counted.answered.note(waited_ns);
         }
