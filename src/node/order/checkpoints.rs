@@ -36,11 +36,18 @@ impl Checkpoints {
     /// Whether one should begin now, given that something has changed and none is under way.
     pub fn due(&self, now_ns: u64, store: &impl Durable) -> bool {
         let config = &self.config;
-        self.due_for(
-            now_ns,
-            store.young_bytes(),
-            store.checkpoint_bytes(config.young_bytes),
-        )
+        self.hurried(now_ns, store.full())
+            || self.due_for(
+                now_ns,
+                store.young_bytes(),
+                store.checkpoint_bytes(config.young_bytes),
+            )
+    }
+
+    /// Whether one should begin because the disk is full: what deletes and compaction have freed
+    /// can be used after it.
+    fn hurried(&self, now_ns: u64, full: bool) -> bool {
+        full && self.allowed(now_ns) && now_ns.saturating_sub(self.began_ns) >= self.config.retry_ns
     }
 
     fn due_for(&self, now_ns: u64, young_bytes: u64, young_bytes_due: u64) -> bool {
@@ -57,11 +64,13 @@ impl Checkpoints {
         now_ns >= self.not_before_ns
     }
 
-    /// When one will be due if nothing else happens.
-    pub fn due_at(&self) -> u64 {
-        self.began_ns
-            .saturating_add(self.config.interval_ns)
-            .max(self.not_before_ns)
+    /// When one will be due if nothing else happens, the disk being `full` or not.
+    pub fn due_at(&self, full: bool) -> u64 {
+        let after_ns = match full {
+            true => self.config.retry_ns.min(self.config.interval_ns),
+            false => self.config.interval_ns,
+        };
+        (self.began_ns.saturating_add(after_ns)).max(self.not_before_ns)
     }
 
     /// One begins.
@@ -103,7 +112,7 @@ mod tests {
         let mut c = checkpoints();
         assert!(!c.due_for(999, 1, 5000));
         assert!(c.due_for(1000, 1, 5000));
-        assert_eq!(c.due_at(), 1000);
+        assert_eq!((c.due_at(false), c.due_at(true)), (1000, 100));
         assert!(c.due_for(0, 5000, 5000));
         c.applied(1, 500);
         assert!(c.due_for(0, 1, 5000));
@@ -112,6 +121,16 @@ mod tests {
         assert!(c.due_for(0, 1, 5000));
         c.begin(10);
         assert!(!c.due_for(1009, 1, 5000) && c.due_for(1010, 1, 5000));
+    }
+
+    #[test]
+    fn a_full_disk_has_them_hurry_but_not_follow_each_other_at_once() {
+        let mut c = checkpoints();
+        assert!(!c.hurried(99, true) && c.hurried(100, true) && !c.hurried(999, false));
+        c.begin(100);
+        assert!(!c.hurried(199, true) && c.hurried(200, true));
+        c.failed(150);
+        assert!(!c.hurried(249, true) && c.hurried(250, true));
     }
 
     #[test]

@@ -627,7 +627,7 @@ impl<S: Durable> Order<S> {
         let purging = self.applier.has_background();
         let mut at_ns = self.last_tick_ns + self.config.tick_ns;
         if store.changed() && !store.checkpointing() {
-            at_ns = at_ns.min(self.checkpoints.due_at());
+            at_ns = at_ns.min(self.checkpoints.due_at(store.full()));
         }
         if self.draining.is_none() && !self.log_full && !self.log_is_behind() {
             let clocks = self.leases.next_ns().min(self.auto_compactor.next_ns());

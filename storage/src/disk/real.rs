@@ -132,7 +132,10 @@ impl Disk for RealDisk {
         assert_blocks(0, len);
         let (file, temporary) = self.create_temporary(name, libc::O_DIRECT)?;
         let mut log = self.log_file(name, file);
+        // In a ring of its own: the log is being written meanwhile, and must not wait.
+        log.ring = Arc::new(Mutex::new(new_ring(name)?));
         let filled = log.fill_with_zeros(len).and_then(|()| log.sync());
+        log.ring = Arc::clone(&self.log_ring);
         if let Err(e) = filled {
             // Gives the blocks back; a leftover would be emptied by the next attempt anyway.
             drop(fs::remove_file(&temporary));
