@@ -8,7 +8,7 @@ use super::server::VERSION;
 use super::tally::{CLASSES, CLIENT_VERSIONS, Calls, Count, SeatTally, Tally, Times, end_ns};
 use super::{process, seat::Seat};
 use crate::etcd::http::{self as pages, Check};
-use crate::etcd::{Code, Method};
+use crate::etcd::{Code, Condition, Method};
 use crate::node::front::FrontCounts;
 use crate::node::order::OrderCounts;
 use std::fmt::Write as _;
@@ -31,7 +31,7 @@ pub fn text(seat: &Seat) -> String {
     put_store(&mut text, tally, keys);
     put_calls(&mut text, tally);
     put_requests(&mut text, tally);
-    put_checks(&mut text, tally, figures.condition.leader != 0);
+    put_checks(&mut text, tally, &figures.condition);
     put_threads(&mut text, tally);
     process::put_metrics(&mut text);
     text
@@ -457,7 +457,7 @@ const REQUESTS: &[(Method, &str)] = &[
 ];
 
 /// The checks of `/livez` and `/readyz`, and etcd's feature gates.
-fn put_checks(text: &mut String, tally: &Tally, has_leader: bool) {
+fn put_checks(text: &mut String, tally: &Tally, condition: &Condition) {
     let checks = || {
         let all = Check::ALL.iter().flat_map(|check| {
             let paths = ["readyz", "livez"].iter().enumerate();
@@ -473,8 +473,12 @@ fn put_checks(text: &mut String, tally: &Tally, has_leader: bool) {
         "The result of each kind of healthcheck, as it would be now.",
     );
     for (check, _, path) in checks() {
-        // Who answers can read what it has, and votes.
-        let well = u8::from(check != Check::LinearizableRead || has_leader);
+        let well = u8::from(match check {
+            Check::DataCorruption => !condition.is_corrupt,
+            Check::LinearizableRead => condition.leader != 0,
+            // Who answers can read what it has, and votes.
+            Check::SerializableRead | Check::NonLearner => true,
+        });
         let check = check.name();
         let _ = writeln!(text, "{name}{{name=\"{check}\",type=\"{path}\"}} {well}");
     }

@@ -497,6 +497,13 @@ fn alarms_gates_and_the_delivery_of_events_are_told() {
     assert_eq!(answer.0, 200);
     let after = scrape(server.address);
     assert_eq!(raised(&after), 1.0);
+    let data = [("name", "data_corruption")];
+    let data = |families: &Families| value(families, "etcd_server_healthcheck", &data);
+    assert_eq!(data(&after), 1.0);
+    let corrupt = r#"{"action":"ACTIVATE","alarm":"CORRUPT","memberID":"7"}"#;
+    let answer = ask(server.address, "POST", "/v3/maintenance/alarm", corrupt);
+    assert_eq!(answer.0, 200);
+    assert_eq!(data(&scrape(server.address)), 0.0);
     let (told, seconds) = sums(&before, &after, "quoin_watch_delivery_seconds");
     assert!(told >= 1.0 && seconds > 0.0, "{told} {seconds}");
 }
