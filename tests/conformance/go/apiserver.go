@@ -49,6 +49,10 @@ func (u *user) newCache(prefix string) *cache {
 	events := c.watcher.Watch(c.ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(c.revision+1), clientv3.WithPrevKV(), clientv3.WithProgressNotify())
 	go func() {
 		for response := range events {
+			// All is over before the program is.
+			if u.ctx.Err() == context.Canceled {
+				return
+			}
 			if err := response.Err(); err != nil {
 				fault("the watch of %s ended: %v", prefix, err)
 			}
