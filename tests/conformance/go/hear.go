@@ -216,6 +216,15 @@ func (a *alike) hear(q *pb.WatchCreateRequest, times int) {
 	id := int64(1)<<40 + a.barriers
 	q.WatchId = id
 	a.send("barrier", &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: q}})
+	a.told(id, times)
+	a.send("its end", &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}})
+	// What is written next would be told by the one that has not ended it yet.
+	a.told(id, times+1)
+	a.same()
+}
+
+// told waits until both have told so many things about a watch.
+func (a *alike) told(id int64, times int) {
 	deadline := time.Now().Add(hurry)
 	for _, s := range a.sides {
 		for s.heard.of(id) < times {
@@ -225,8 +234,6 @@ func (a *alike) hear(q *pb.WatchCreateRequest, times int) {
 			time.Sleep(200 * time.Microsecond)
 		}
 	}
-	a.send("its end", &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}})
-	a.same()
 }
 
 // of says how much a watch has told since the streams were last compared.
