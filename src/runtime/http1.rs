@@ -455,11 +455,11 @@ fn say_called(body: impl Into<Body>) -> Response<Body> {
 /// What is wrong with the headers that say which host is meant: there has to be one.
 fn host_problem(head: &Parts) -> Option<Response<Body>> {
     let what = match head.headers.get_all(HOST).iter().count() {
-        0 if head.version == Version::HTTP_11 => "missing required Host header",
+        0 if head.version == Version::HTTP_11 => "400 Bad Request: missing required Host header",
         0 | 1 => return None,
-        _ => "too many Host headers",
+        _ => "400 Bad Request",
     };
-    let mut response = say(400, PLAIN, format!("400 Bad Request: {what}"));
+    let mut response = say(400, PLAIN, what.to_owned());
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
     Some(response)

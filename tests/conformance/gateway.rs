@@ -144,11 +144,11 @@ fn answers_have_the_headers_of_etcds_and_paths_lead_where_they_do() {
     assert_eq!((status, &*body), (200, ""));
     assert!(!head.contains("content-type"), "{head}");
     for (headers, what) in [
-        ("", "missing required Host header"),
-        ("Host: a\r\nHost: b\r\n", "too many Host headers"),
+        ("", "400 Bad Request: missing required Host header"),
+        ("Host: a\r\nHost: b\r\n", "400 Bad Request"),
     ] {
         let (status, _, body) = ask_as(server.address, "GET", "/version", headers);
-        assert_eq!((status, body), (400, format!("400 Bad Request: {what}")));
+        assert_eq!((status, &*body), (400, what));
     }
     // Clients of 1.0 need not name a host.
     let (status, _, _) = send(server.address, b"GET /version HTTP/1.0\r\n\r\n");
