@@ -105,9 +105,9 @@ impl Free {
 
     /// Stretches of free pages with blocks, with no more than short holes between these, and how
     /// many pages with blocks each has.
-    pub(super) fn idle_stretches(&self, from: u64) -> impl Iterator<Item = (u64, Range<u64>)> + '_ {
+    pub(super) fn idle_stretches(&self) -> impl Iterator<Item = (u64, Range<u64>)> + '_ {
         let idle_from = |from| self.ids.common_run_from(&self.backed, from);
-        let mut next = idle_from(from);
+        let mut next = idle_from(0);
         std::iter::from_fn(move || {
             let mut stretch = next.take()?;
             let mut idle = stretch.end - stretch.start;

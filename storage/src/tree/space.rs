@@ -408,7 +408,7 @@ impl Space {
         if surplus <= self.slack() / 16 {
             return Vec::new();
         }
-        let mut runs: Vec<(u64, Range<u64>)> = self.free.idle_stretches(0).collect();
+        let mut runs: Vec<(u64, Range<u64>)> = self.free.idle_stretches().collect();
         runs.sort_by_key(|(idle, run)| std::cmp::Reverse((*idle, run.start)));
         runs.truncate(most);
         let mut pages = 0;
