@@ -6,7 +6,7 @@
 mod tests;
 
 use super::mmap::{self, Mapping};
-use super::uring::{IN_FLIGHT_MAX, Ring, WRITE_BYTES_MAX, Write};
+use super::uring::{IN_FLIGHT_MAX, Ring, Write};
 use super::{AlignedBuf, BLOCK, Disk, DiskError, DiskErrorKind, LogFile, Map, PageFile};
 use super::{assert_blocks, latch_check};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -19,6 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const TEMPORARY: &str = ".tmp";
 /// Blocks of zeros that go to a new log segment in one write.
 const ZERO_BLOCKS: usize = 256;
+/// The most bytes of pages that one write carries. What comes in one write, newer kernels keep in
+/// the page cache as one piece of that length, and every later write of a page walks over all of
+/// the piece that it is in.
+const PIECE_BYTES: usize = 4 * BLOCK;
 
 /// A directory of a real file system.
 pub struct RealDisk {
@@ -372,6 +376,33 @@ impl RealPages {
         Ok(writer)
     }
 
+    fn write_pieces(&self, writes: &[Write<'_>]) -> Result<(), DiskError> {
+        let mut writer = self.writer("write")?;
+        let written = writer.ring.write(&self.file, writes, false);
+        let result = written.and_then(|written| {
+            // What was cut short goes on where it broke off.
+            for (Write { offset, bytes }, written) in writes.iter().zip(written) {
+                write_fully(bytes.len(), |from| match from {
+                    0 => Ok(written),
+                    _ => {
+                        let rest = Write {
+                            offset: offset + from as u64,
+                            bytes: &bytes[from..],
+                        };
+                        Ok(writer.ring.write(&self.file, &[rest], false)?[0])
+                    }
+                })?;
+            }
+            Ok(())
+        });
+        result.map_err(|e| {
+            let error = self.error("write", Some(writes[0].offset), e);
+            // A full file system changed nothing that counts; anything else is final.
+            writer.latched = !matches!(error.kind, DiskErrorKind::NoSpace);
+            error
+        })
+    }
+
     fn inside(&self, offset: u64, len: u64) {
         let end = offset.checked_add(len).expect("a range of a file");
         let reserve = self.mapping.map().reserve() as u64;
@@ -403,57 +434,26 @@ impl PageFile for RealPages {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        assert_blocks(offset, bytes.len() as u64);
-        self.inside(offset, bytes.len() as u64);
-        let mut writer = self.writer("write")?;
-        let result = write_fully(bytes.len(), |from| {
-            let mut at = offset + from as u64;
-            let mut writes = Vec::with_capacity(8);
-            for bytes in bytes[from..].chunks(WRITE_BYTES_MAX).take(8) {
-                writes.push(Write { offset: at, bytes });
-                at += bytes.len() as u64;
-            }
-            let written = writer.ring.write(&self.file, &writes, false)?;
-            Ok(count_prefix(&writes, &written))
-        });
-        match result {
-            Ok(_) => Ok(()),
-            Err(e) => {
-                let error = self.error("write", Some(offset), e);
-                // A full file system changed nothing that counts; anything else is final.
-                writer.latched = !matches!(error.kind, DiskErrorKind::NoSpace);
-                Err(error)
-            }
-        }
+        self.write_runs(&[(offset, bytes)])
     }
 
     /// Many at a time: each write goes through a thread of the kernel's, which takes longer to wake
     /// than to write a page.
     fn write_runs(&self, runs: &[(u64, &[u8])]) -> Result<(), DiskError> {
-        for runs in runs.chunks(IN_FLIGHT_MAX) {
-            let mut writes = Vec::with_capacity(runs.len());
-            for &(offset, bytes) in runs {
-                assert_blocks(offset, bytes.len() as u64);
-                self.inside(offset, bytes.len() as u64);
-                let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
-                writes.push(Write { offset, bytes });
+        let mut pieces = runs.iter().flat_map(|&(offset, bytes)| {
+            assert_blocks(offset, bytes.len() as u64);
+            self.inside(offset, bytes.len() as u64);
+            let offsets = (offset..).step_by(PIECE_BYTES);
+            let pieces = offsets.zip(bytes.chunks(PIECE_BYTES));
+            pieces.map(|(offset, bytes)| Write { offset, bytes })
+        });
+        loop {
+            let writes: Vec<Write<'_>> = pieces.by_ref().take(IN_FLIGHT_MAX).collect();
+            if writes.is_empty() {
+                return Ok(());
             }
-            let mut writer = self.writer("write")?;
-            let written = writer.ring.write(&self.file, &writes, false);
-            let written = written.map_err(|e| {
-                let error = self.error("write", Some(runs[0].0), e);
-                writer.latched = !matches!(error.kind, DiskErrorKind::NoSpace);
-                error
-            })?;
-            drop(writer);
-            // What was cut short, or is too long for one write, is written once more.
-            for ((offset, bytes), written) in runs.iter().zip(written) {
-                if written < bytes.len() {
-                    self.write(*offset, bytes)?;
-                }
-            }
+            self.write_pieces(&writes)?;
         }
-        Ok(())
     }
 
     fn begin_sync(&self, offset: u64, len: u64) -> Result<(), DiskError> {
@@ -524,18 +524,6 @@ fn write_fully(len: usize, mut issue: impl FnMut(usize) -> io::Result<usize>) ->
         from = next;
     }
     Ok(pieces)
-}
-
-/// How many bytes of a run of writes are there without a gap.
-fn count_prefix(writes: &[Write<'_>], written: &[usize]) -> usize {
-    let mut prefix = 0;
-    for (write, written) in writes.iter().zip(written) {
-        prefix += written;
-        if *written < write.bytes.len() {
-            break;
-        }
-    }
-    prefix
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

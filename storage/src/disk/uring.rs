@@ -9,8 +9,6 @@ use std::os::fd::AsRawFd;
 
 /// The most operations that one call puts in flight.
 pub(super) const IN_FLIGHT_MAX: usize = 32;
-/// The most bytes that one write operation carries.
-pub(super) const WRITE_BYTES_MAX: usize = 1 << 20;
 
 /// Which call of io_uring this process may not make, and what the kernel, or a filter in its name,
 /// answered.
