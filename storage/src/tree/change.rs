@@ -3,6 +3,7 @@
 
 use super::api::{TreeError, TreeId};
 use super::read::{child_page, key_of, root_page};
+use super::space::Use;
 use super::txn::is_dirty;
 use super::writer::Writer;
 use crate::page::{
@@ -99,13 +100,13 @@ impl Found {
 
 impl Writer {
     /// A page number for the open transaction.
-    pub(super) fn take_page(&mut self) -> u64 {
-        if let Some(id) = self.work.reuse.pop() {
+    pub(super) fn take_page(&mut self, usage: Use) -> u64 {
+        if let Some(id) = self.work.reuse[usage as usize].pop() {
             return id;
         }
         let id = self
             .space
-            .take()
+            .take(usage)
             .expect("room was checked before the change");
         self.work.taken.push((id, 1));
         id
@@ -122,7 +123,7 @@ impl Writer {
     pub(super) fn free_page(&mut self, id: u64, fresh: bool) {
         if fresh {
             self.owner.forget(id, 1);
-            self.work.reuse.push(id);
+            self.work.reuse[self.space.use_of(id) as usize].push(id);
         } else {
             self.work.freed.push((id, 1));
         }
@@ -209,8 +210,12 @@ impl Writer {
     /// Makes every page of the path one of the open transaction.
     pub(super) fn freshen(&mut self, tree: TreeId, path: &mut Path) -> Result<(), TreeError> {
         let root = self.work.roots[tree as usize];
+        let usage = match path.is_last() {
+            true => Use::Append,
+            false => Use::Change,
+        };
         if root.id == 0 {
-            let id = self.take_page();
+            let id = self.take_page(usage);
             self.owner.new_page(id, 0);
             self.work.roots[tree as usize] = Root {
                 id: id | DIRTY,
@@ -225,7 +230,7 @@ impl Writer {
             return Ok(());
         }
         if !is_dirty(root.id) {
-            let id = self.take_page();
+            let id = self.take_page(usage);
             self.owner.copy_page((root.id, root.crc, root.level), id)?;
             self.free_page(root.id, false);
             self.work.roots[tree as usize].id = id | DIRTY;
@@ -233,20 +238,20 @@ impl Writer {
         }
         for depth in 1..path.steps.len() {
             let parent = path.steps[depth - 1];
-            path.steps[depth].id = self.freshen_child(parent.id, parent.slot)?;
+            path.steps[depth].id = self.freshen_child(parent.id, parent.slot, usage)?;
         }
         Ok(())
     }
 
     /// Makes a child of a fresh branch fresh; returns its number.
-    fn freshen_child(&mut self, parent: u64, slot: usize) -> Result<u64, TreeError> {
+    fn freshen_child(&mut self, parent: u64, slot: usize, usage: Use) -> Result<u64, TreeError> {
         let page = self.owner.change(parent);
         let child = page.child(slot);
         if child.dirty() {
             return Ok(child.page());
         }
         let level = page.level() - 1;
-        let id = self.take_page();
+        let id = self.take_page(usage);
         self.owner.copy_page((child.id, child.crc, level), id)?;
         self.free_page(child.id, false);
         let fresh = Child {
@@ -329,7 +334,10 @@ impl Writer {
     ) -> Result<(NewChild, u64), TreeError> {
         let level = self.owner.change(left).level();
         assert!(level < LEVEL_MAX, "a tree of {level} levels");
-        let right = self.take_page();
+        let right = self.take_page(match append {
+            true => Use::Append,
+            false => Use::Change,
+        });
         self.owner.new_page(right, level);
         let cell = self.work.cell.bytes();
         self.owner.change_two(left, right, |left, right| {
@@ -413,7 +421,7 @@ impl Writer {
             counted: total.wrapping_sub(right.child.counted),
         };
         self.branch_cell(right);
-        let id = self.take_page();
+        let id = self.take_page(Use::Change);
         let second = self.work.cell.bytes();
         let page = self.owner.new_page(id, level);
         let mut first = crate::page::CellBuf::default();
@@ -511,7 +519,7 @@ impl Writer {
 
     /// Moves all cells of the child at `right` to the child before it.
     fn merge_into_left(&mut self, branch: u64, right: usize) -> Result<(), TreeError> {
-        let left_id = self.freshen_child(branch, right - 1)?;
+        let left_id = self.freshen_child(branch, right - 1, Use::Change)?;
         let parent = self.owner.page(branch, 0, self.level_of(branch))?;
         let right_child = parent.child(right);
         let flags = parent.flags(right);

@@ -9,6 +9,7 @@
 
 use super::api::{TreeError, TreeId};
 use super::read::{child_page, key_of};
+use super::space::Use;
 use super::writer::Writer;
 use crate::page::{
     BRANCH_HEAD, Child, DIRTY, HEADER, KEY_INLINE_MAX, KEY_RUN, LEAF_HEAD, PAGE, PageBytes, Run,
@@ -346,7 +347,7 @@ impl Writer {
         let mut places = buffers.places(new);
         for (number, &start) in buffers.starts.iter().enumerate() {
             let end = buffers.starts.get(number + 1).copied();
-            let id = self.take_page();
+            let id = self.take_page(Use::Change);
             let leaf = self.owner.new_page(id, 0);
             let cells = end.map_or(usize::MAX, |end| end - start);
             for place in places.by_ref().take(cells) {

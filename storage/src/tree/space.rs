@@ -17,6 +17,9 @@ use std::ops::Range;
 /// runs costs time, and what is taken in short runs is given back in short runs: a run is left
 /// alone until its neighbours have died, too, as long as there is space for it.
 const SHORT_RUNS: [(u64, u64); 6] = [(LONGEST, 0), (16, 1), (8, 2), (4, 4), (2, 6), (1, 8)];
+/// The same for pages that are appended: they stay where they are put, and in a short run they
+/// would keep it from ever being part of a longer one.
+const SHORT_RUNS_APPENDED: [(u64, u64); 3] = [(LONGEST, 0), (16, 1), (1, 8)];
 
 /// Free pages, with blocks or without, are no more than so many times the live ones before short
 /// runs of them are used rather than the file is made longer.
@@ -24,6 +27,44 @@ const HOLES: u64 = 4;
 
 /// Consecutive pages.
 pub(super) type Extent = (u64, u32);
+
+/// What a page is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// For the last pages of a tree, and for long values. Where keys only grow, as revisions do,
+    /// they are full and stay as they are when others follow.
+    Append,
+    /// For any other pages: they change again, each in its time.
+    Change,
+}
+
+impl Use {
+    fn other(self) -> Use {
+        match self {
+            Use::Append => Use::Change,
+            Use::Change => Use::Append,
+        }
+    }
+}
+
+/// Free pages of one use; not in [`Space::free`].
+#[derive(Default)]
+struct Lot {
+    /// From which single ones are taken next.
+    extent: Range<u64>,
+    /// Those that died young; used first, so that the generation stays compact.
+    recycled: Vec<u64>,
+}
+
+impl Lot {
+    fn extent_len(&self) -> u64 {
+        self.extent.end - self.extent.start
+    }
+
+    fn pop(&mut self) -> Option<u64> {
+        self.recycled.pop().or_else(|| self.extent.next())
+    }
+}
 
 struct Pending {
     /// Checkpoints begun before the deaths.
@@ -46,10 +87,10 @@ pub(super) struct Space {
     live: IdSet,
     young: IdSet,
     free: Free,
-    /// Free pages from which single ones are taken next; not in `free`.
-    extent: Range<u64>,
-    /// Free pages that died young; used first, so that the generation stays compact. Not in `free`.
-    recycled: Vec<u64>,
+    /// By [`Use`].
+    lots: [Lot; 2],
+    /// Single pages taken to be appended since the last checkpoint began.
+    appended: IdSet,
     /// Where the search for runs of several pages goes on.
     cursor: u64,
     /// Since pages were last freed, a whole round has found no free run of so many or more.
@@ -90,8 +131,8 @@ impl Space {
             live,
             young: IdSet::new(),
             free,
-            extent: 0..0,
-            recycled: Vec::new(),
+            lots: Default::default(),
+            appended: IdSet::new(),
             cursor: 2,
             no_run_of: u64::MAX,
             tight: false,
@@ -127,7 +168,11 @@ impl Space {
     /// Pages that could be allocated without more addresses.
     pub(super) fn available(&self) -> u64 {
         let growth = self.limit.saturating_sub(self.end);
-        self.free.len() + self.recycled.len() as u64 + self.extent_len() + growth
+        let in_lots = self
+            .lots
+            .iter()
+            .map(|lot| lot.recycled.len() as u64 + lot.extent_len());
+        self.free.len() + in_lots.sum::<u64>() + growth
     }
 
     /// Whether so little is available that what remains should be left to deletes.
@@ -147,30 +192,48 @@ impl Space {
         room.clamp(live / 16, live / 2)
     }
 
-    fn extent_len(&self) -> u64 {
-        self.extent.end - self.extent.start
-    }
-
     /// Takes one page; `None` if the file's limit is reached.
     #[inline]
-    pub(super) fn take(&mut self) -> Option<u64> {
-        if let Some(id) = self.recycled.pop() {
-            return Some(id);
+    pub(super) fn take(&mut self, usage: Use) -> Option<u64> {
+        let id = match self.lots[usage as usize].pop() {
+            Some(id) => id,
+            None => self.take_anew(usage)?,
+        };
+        if usage == Use::Append {
+            self.appended.insert(id);
         }
-        if self.extent.is_empty() {
-            self.extent = self.next_extent()?;
-        }
-        let id = self.extent.start;
-        self.extent.start += 1;
         Some(id)
     }
 
-    fn next_extent(&mut self) -> Option<Range<u64>> {
+    fn take_anew(&mut self, usage: Use) -> Option<u64> {
+        match self.next_extent(usage) {
+            Some(mut extent) => {
+                let id = extent.next();
+                self.lots[usage as usize].extent = extent;
+                id
+            }
+            None => self.lots[usage.other() as usize].pop(),
+        }
+    }
+
+    /// For which use a page was taken, as far as that is known: see [`Space::appended`].
+    pub(super) fn use_of(&self, id: u64) -> Use {
+        match self.appended.contains(id) {
+            true => Use::Append,
+            false => Use::Change,
+        }
+    }
+
+    fn next_extent(&mut self, usage: Use) -> Option<Range<u64>> {
         // Many free pages in short runs: better shorter runs than a file that grows. How short
         // depends on how many there are.
         let idle = self.free.idle().saturating_sub(self.extent_pages);
         let slack = self.slack();
-        for (least, eighths) in SHORT_RUNS {
+        let short_runs = match usage {
+            Use::Append => &SHORT_RUNS_APPENDED[..],
+            Use::Change => &SHORT_RUNS[..],
+        };
+        for &(least, eighths) in short_runs {
             if (self.tight || eighths == 0 || idle > slack / 8 * eighths)
                 && let Some(run) = self.free.find_idle(least)
             {
@@ -231,35 +294,37 @@ impl Space {
     /// Takes consecutive pages.
     pub(super) fn take_pages(&mut self, pages: u32) -> Option<u64> {
         if pages == 1 {
-            return self.take();
+            return self.take(Use::Append);
         }
         let pages = u64::from(pages);
-        if self.extent_len() < pages {
+        let lot = Use::Append as usize;
+        if self.lots[lot].extent_len() < pages {
             if let Some(run) = self.find_long(pages) {
                 self.free.remove_run(run.start..run.start + pages);
                 return Some(run.start);
             }
-            let rest = self.extent.clone();
+            let rest = self.lots[lot].extent.clone();
             if rest.end == self.end && !rest.is_empty() {
                 // The extent at the end of the file grows in place.
-                let more = self.grow(pages - self.extent_len())?;
-                self.extent.end = more.end;
+                let more = self.grow(pages - (rest.end - rest.start))?;
+                self.lots[lot].extent.end = more.end;
             } else {
                 let more = self.grow(pages)?;
                 self.free.insert_run(rest);
                 self.freed();
-                self.extent = more;
+                self.lots[lot].extent = more;
             }
         }
-        let id = self.extent.start;
-        self.extent.start += pages;
+        let extent = &mut self.lots[lot].extent;
+        let id = extent.start;
+        extent.start += pages;
         Some(id)
     }
 
     /// Gives back pages that nobody can reach.
     pub(super) fn give(&mut self, (id, pages): Extent) {
         if pages == 1 {
-            self.recycled.push(id);
+            self.lots[self.use_of(id) as usize].recycled.push(id);
         } else {
             self.free.insert_run(id..id + u64::from(pages));
             self.freed();
@@ -364,9 +429,12 @@ impl Space {
     /// A checkpoint begins: the young pages are its pages, and what dies from now on waits for
     /// the checkpoints after it.
     pub(super) fn take_young(&mut self) -> IdSet {
-        for id in std::mem::take(&mut self.recycled) {
-            self.free.insert_run(id..id + 1);
+        for lot in &mut self.lots {
+            for id in lot.recycled.drain(..) {
+                self.free.insert_run(id..id + 1);
+            }
         }
+        self.appended = IdSet::new();
         self.freed();
         std::mem::take(&mut self.young)
     }
@@ -456,9 +524,10 @@ impl Space {
         add(0..2, "meta");
         self.live.runs().for_each(|run| add(run, "live"));
         self.free.runs().for_each(|run| add(run, "free"));
-        add(self.extent.clone(), "extent");
-        for &id in &self.recycled {
-            add(id..id + 1, "recycled");
+        for lot in &self.lots {
+            add(lot.extent.clone(), "extent");
+            let recycled = lot.recycled.iter();
+            recycled.for_each(|&id| add(id..id + 1, "recycled"));
         }
         for run in &self.punching {
             add(run.clone(), "punching");

@@ -23,8 +23,8 @@ pub(super) struct Work {
     pub(super) roots: [Root; 3],
     /// Pages taken from the free space.
     pub(super) taken: Vec<Extent>,
-    /// Single pages of `taken` that died again; used first.
-    pub(super) reuse: Vec<u64>,
+    /// Single pages of `taken` that died again, by their use; used first.
+    pub(super) reuse: [Vec<u64>; 2],
     /// Runs of `taken` that died again.
     pub(super) dropped: Vec<Extent>,
     /// Published pages that this transaction no longer reaches.
@@ -54,7 +54,7 @@ impl Work {
     pub(super) fn close(&mut self) {
         self.open = false;
         self.taken.clear();
-        self.reuse.clear();
+        self.reuse.iter_mut().for_each(Vec::clear);
         self.dropped.clear();
         self.freed.clear();
         self.fresh_runs.clear();

@@ -215,7 +215,7 @@ impl Writer {
         for &extent in &self.work.taken {
             self.space.born(extent);
         }
-        let reuse = self.work.reuse.iter().map(|&id| (id, 1));
+        let reuse = self.work.reuse.iter().flatten().map(|&id| (id, 1));
         for extent in reuse.chain(self.work.dropped.iter().copied()) {
             self.space.unborn(extent);
         }
@@ -229,7 +229,7 @@ impl Writer {
 
     pub(super) fn abort(&mut self) {
         let mut gone = IdSet::new();
-        for &id in &self.work.reuse {
+        for &id in self.work.reuse.iter().flatten() {
             gone.insert(id);
         }
         for &(id, _) in &self.work.dropped {
