@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct CheckpointWork(pub Box<CheckpointJob>);
 
-/// Bytes a second that a checkpoint writes at most while others need the disk: fast enough to
-/// end before the next is due, slow enough that the log's syncs stay short.
+/// Bytes a second that a checkpoint writes at most, so that the log's syncs stay short, unless the
+/// next would then be due before its end.
 const BYTES_PER_SECOND: u64 = 256 << 20;
 
 /// The thread's links.
@@ -37,21 +37,25 @@ impl CheckpointThread {
     pub fn run(self) {
         os::lower_priority();
         let mut work = Vec::new();
+        let mut last = Instant::now();
         loop {
             self.work.wait_take(&mut work, None);
             for CheckpointWork(job) in work.drain(..) {
-                self.write(*job);
+                let since_last = last.elapsed();
+                last = Instant::now();
+                self.write(*job, since_last);
             }
         }
     }
 
-    fn write(&self, job: CheckpointJob) {
+    fn write(&self, job: CheckpointJob, since_last: Duration) {
         let bytes = job.bytes();
         let started = Instant::now();
         let mut written = 0;
+        let speed = speed(bytes, since_last);
         let mut pace = |more: u64| {
             written += more;
-            let due = Duration::from_micros(written * 1_000_000 / BYTES_PER_SECOND);
+            let due = Duration::from_micros(written * 1_000_000 / speed);
             if let Some(ahead) = due.checked_sub(started.elapsed()) {
                 std::thread::sleep(ahead);
             }
@@ -81,5 +85,37 @@ impl CheckpointThread {
                  start recovers it (docs/OPERATIONS.md, 'The disk fails')"
             )),
         }
+    }
+}
+
+/// Bytes a second for a checkpoint of so many, if the last began so long ago: in three quarters of
+/// that time, or at [`BYTES_PER_SECOND`]. Who writes faster than a checkpoint waits for it; the
+/// time then shrinks from one to the next, until there is no waiting or the disk gives no more.
+fn speed(bytes: u64, since_last: Duration) -> u64 {
+    let micros = u64::try_from(since_last.as_micros())
+        .unwrap_or(u64::MAX)
+        .max(1);
+    let needed = u128::from(bytes) * 4_000_000 / 3 / u128::from(micros);
+    u64::try_from(needed)
+        .unwrap_or(u64::MAX)
+        .max(BYTES_PER_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_as_fast_as_the_last_one_was_followed_soon() {
+        let mib = |n: u64| n << 20;
+        for millis in [1000, 5000, u64::MAX] {
+            assert_eq!(
+                speed(mib(64), Duration::from_millis(millis)),
+                BYTES_PER_SECOND
+            );
+        }
+        let busy = speed(mib(64), Duration::from_millis(100));
+        assert_eq!(busy / mib(1), 64 * 10 * 4 / 3);
+        assert!(speed(mib(64), Duration::ZERO) > mib(1 << 20));
     }
 }

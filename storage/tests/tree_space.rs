@@ -6,9 +6,9 @@ mod tree_support;
 use quoin_storage::disk::Disk;
 use quoin_storage::disk::sim::SimDisk;
 use quoin_storage::mvcc::{EVENT_COST, Meta, WriteTxn, compact, compact_step};
-use quoin_storage::tree::{CheckReport, TreeId, TreeOptions, TreeWrite, Writer};
+use quoin_storage::tree::{CheckReport, Inspector, TreeId, TreeOptions, TreeWrite, Writer};
 use std::sync::Arc;
-use tree_support::{Random, open_at, options};
+use tree_support::{NAME, Random, open_at, options};
 
 fn key(n: u64) -> [u8; 24] {
     let mut key = [0; 24];
@@ -199,4 +199,55 @@ fn steady_overwriting_keeps_the_file_within_twice_the_live_bytes() {
         assert!(ends[12..].iter().all(|&end| end < 7 * live), "{ends:?}");
         store.writer.check().expect("sound");
     }
+}
+
+/// The leaves of a tree in the newest state of the file, by their numbers.
+fn leaves(disk: &SimDisk, tree: TreeId) -> Vec<u64> {
+    let inspector = Inspector::open(disk, NAME).expect("a tree file");
+    let meta = inspector.metas().into_iter().flatten().flatten().next();
+    let mut pages = vec![meta.expect("a whole meta page").roots[tree as usize].id];
+    let mut leaves = Vec::new();
+    while let Some(id) = pages.pop() {
+        let page = inspector.page(id).expect("a page of the file");
+        match page.level {
+            0 => leaves.push(id),
+            _ => pages.extend(
+                page.cells
+                    .iter()
+                    .map(|cell| cell.child.expect("a branch").id),
+            ),
+        }
+    }
+    leaves.sort();
+    leaves
+}
+
+#[test]
+fn what_is_appended_lies_side_by_side_while_all_else_changes() {
+    let disk = SimDisk::new(3);
+    let handle: Arc<dyn Disk> = Arc::new(disk.clone());
+    let options = TreeOptions {
+        extent_bytes: 64 << 10,
+        young_bytes_max: 64 << 10,
+        ..options()
+    };
+    let (mut writer, _) = open_at(&handle, options).expect("a new file");
+    let mut random = Random::new(4);
+    for commit in 0..1000u64 {
+        let mut txn = writer.begin();
+        for n in commit * 20..(commit + 1) * 20 {
+            let key = key(random.below(8000));
+            (txn.insert(TreeId::Key, &key, &[&[5; 40]], true)).expect("room");
+            (txn.insert(TreeId::Revision, &revision(n), &[&[5; 280]], true)).expect("room");
+        }
+        txn.commit(b"");
+        if commit % 20 == 0 {
+            writer.checkpoint_now().expect("no fault");
+        }
+    }
+    writer.checkpoint_now().expect("no fault");
+    let leaves = leaves(&disk, TreeId::Revision);
+    let runs = 1 + leaves.windows(2).filter(|two| two[1] > two[0] + 1).count();
+    println!("{} leaves in {runs} runs", leaves.len());
+    assert!(leaves.len() >= 4 * runs, "{} in {runs} runs", leaves.len());
 }

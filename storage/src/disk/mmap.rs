@@ -59,6 +59,19 @@ impl Mapping {
         &self.map
     }
 
+    /// Has the kernel begin to read what of the range is not in memory. Ranges outside the mapping
+    /// are left alone.
+    pub(super) fn will_need(&self, offset: u64, len: u64) {
+        let reserve = self.map.reserve() as u64;
+        if offset.checked_add(len).is_some_and(|end| end <= reserve) {
+            // SAFETY: inside the mapping; the advice changes nothing that can be seen.
+            unsafe {
+                let start = self.start.cast::<u8>().add(offset as usize);
+                libc::madvise(start.cast(), len as usize, libc::MADV_WILLNEED);
+            }
+        }
+    }
+
     /// Copies bytes into writable memory. Two writers are kept apart by the caller's lock, and
     /// readers by the contract of [`Map::bytes`].
     #[cfg(any(test, feature = "sim"))]

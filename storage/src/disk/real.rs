@@ -466,6 +466,10 @@ impl PageFile for RealPages {
         })
     }
 
+    fn will_need(&self, offset: u64, len: u64) {
+        self.mapping.will_need(offset, len);
+    }
+
     fn read_device(&self, offset: u64, into: &mut AlignedBuf) -> Result<(), DiskError> {
         assert_blocks(offset, into.len() as u64);
         self.direct

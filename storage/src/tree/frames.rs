@@ -280,6 +280,22 @@ impl Frames {
         Ok(in_file)
     }
 
+    /// Has the device begin to read those of the pages that are not in memory. Sorts them.
+    pub(super) fn will_need(&self, ids: &mut [u64]) {
+        ids.sort_unstable();
+        let in_file = |&id: &u64| {
+            let entry = self.entry(id).ok();
+            let frame = entry.is_some_and(|e| e.load(Ordering::Relaxed).addr() > VERIFIED.addr());
+            id < self.file_pages() && !frame
+        };
+        for run in ids.chunk_by(|a, b| a + 1 == *b) {
+            if run.iter().any(in_file) {
+                let len = run.len() * PAGE;
+                self.file.will_need(run[0] * PAGE as u64, len as u64);
+            }
+        }
+    }
+
     /// As [`Frames::check_again`], of a run.
     ///
     /// # Safety

@@ -246,6 +246,11 @@ impl Snapshot<'_> {
         unsafe { self.reader.frames.check_again(id, crc) }
     }
 
+    /// Has the device begin to read those of the pages that are not in memory. Sorts them.
+    pub(super) fn will_need(&self, ids: &mut [u64]) {
+        self.reader.frames.will_need(ids);
+    }
+
     /// As [`Snapshot::check_again`], of a run.
     pub(super) fn check_run_again(&self, run: Run) -> Result<bool, TreeError> {
         // SAFETY: as in `page`.

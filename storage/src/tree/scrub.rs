@@ -112,6 +112,9 @@ impl Walk<'_, '_> {
                 Err(damage) => return self.tell(damage),
             },
         };
+        if page.level() == 1 {
+            self.read_ahead(page, first);
+        }
         for index in first..page.count() {
             if self.left == 0 && index > first {
                 match key_of(snapshot, page, index) {
@@ -134,6 +137,15 @@ impl Walk<'_, '_> {
                 return;
             }
         }
+    }
+
+    /// Has leaves read together. One by one, each would wait for the device; and what the kernel
+    /// reads ahead by itself it keeps in large pieces, into which checkpoints then write slowly.
+    fn read_ahead(&self, branch: &Page, first: usize) {
+        let count = usize::try_from(self.left).unwrap_or(usize::MAX).max(1);
+        let indexes = (first..branch.count()).take(count);
+        let mut leaves: Vec<u64> = indexes.map(|index| branch.child(index).page()).collect();
+        self.snapshot.will_need(&mut leaves);
     }
 
     /// The long keys and values of a leaf.

@@ -540,3 +540,30 @@ impl Space {
         assert_eq!(seen.len(), self.end, "pages were lost");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is available is there for either use: a change whose room was checked never finds none.
+    #[test]
+    fn all_that_is_available_can_be_taken_for_either_use() {
+        for usage in [Use::Append, Use::Change] {
+            let mut space = Space::new(IdSet::new(), &IdSet::new(), 2, 1000, 16, 10, 1);
+            // Something remains in both lots, of both kinds.
+            let taken = [usage.other(), usage].map(|usage| {
+                let ids = [(); 5].map(|()| space.take(usage).expect("room"));
+                space.give((ids[1], 1));
+                space.give((ids[3], 1));
+                [ids[0], ids[2], ids[4]]
+            });
+            let mut ids = taken.concat();
+            let available = space.available();
+            assert_eq!(available, 998 - ids.len() as u64);
+            ids.extend((0..available).map(|_| space.take(usage).expect("available")));
+            assert_eq!((space.take(usage), space.available()), (None, 0));
+            ids.sort();
+            assert_eq!(ids, Vec::from_iter(2..1000));
+        }
+    }
+}
