@@ -403,6 +403,34 @@ fn nobody_at_home_is_not_sent() {
 }
 
 #[test]
+fn a_call_does_not_wait_beyond_its_deadline_for_a_connection_that_another_opens() {
+    // The system accepts, and nobody greets.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let only = ClientOptions {
+        connections: 1,
+        ..options()
+    };
+    let client = BlockingClient::new([&address], only);
+    let patient = client.clone();
+    let opening = thread::spawn(move || patient.put("k", "v"));
+    let _held = listener.accept().expect("the first call connects");
+    let outcome = (client.with_deadline(Duration::from_millis(50))).put("k", "v");
+    assert!(!opening.is_finished(), "it waited for the other's deadline");
+    assert!(
+        matches!(&outcome, Err(ClientError::NotSent { cause }) if matches!(**cause, ClientError::Deadline)),
+        "{outcome:?}"
+    );
+    // The next one to come opens it.
+    drop(listener);
+    let outcome = opening.join().expect("no panic");
+    assert!(
+        matches!(outcome, Err(ClientError::NotSent { .. })),
+        "{outcome:?}"
+    );
+}
+
+#[test]
 fn refusals_keep_their_meaning() {
     fn refuse(peer: &mut Peer, error: Error) {
         peer.greet(&HELLO);

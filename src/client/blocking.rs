@@ -34,14 +34,23 @@ pub struct BlockingClient {
 struct Pool {
     addresses: Vec<String>,
     options: ClientOptions,
-    slots: Vec<Mutex<Slot>>,
+    slots: Vec<Place>,
     next: AtomicUsize,
 }
 
-/// A place for one connection. Its lock is held while one is opened, and for a moment otherwise.
+/// A slot, and where those wait for whom another thread opens its connection.
+#[derive(Debug, Default)]
+struct Place {
+    slot: Mutex<Slot>,
+    opened: Condvar,
+}
+
+/// A place for one connection. Its lock is held for moments.
 #[derive(Debug, Default)]
 struct Slot {
     current: Option<Arc<Link>>,
+    /// A thread opens one.
+    opening: bool,
     failures: u32,
     pause: Option<(Instant, ClientError)>,
     tried: usize,
@@ -67,7 +76,7 @@ impl BlockingClient {
         options: ClientOptions,
     ) -> BlockingClient {
         let slots = (0..options.connections.max(1))
-            .map(|_| Mutex::default())
+            .map(|_| Place::default())
             .collect();
         let deadline = options.deadline;
         let addresses = endpoints
@@ -182,8 +191,20 @@ impl Pool {
             return Err(ClientError::from(none).not_sent());
         }
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len();
+        let Place {
+            slot: place,
+            opened,
+        } = &self.slots[at];
         loop {
-            let mut slot = lock(&self.slots[at]);
+            let mut slot = lock(place);
+            if slot.opening {
+                let Ok(left) = remaining(deadline) else {
+                    return Err(ClientError::Deadline.not_sent());
+                };
+                // Whatever woke this thread, it looks again.
+                drop(opened.wait_timeout(slot, left));
+                continue;
+            }
             if let Some(link) = &slot.current {
                 let pending = lock(&link.shared.pending);
                 let Some(error) = pending.dead().cloned() else {
@@ -211,7 +232,15 @@ impl Pool {
                 thread::sleep(pause);
                 continue;
             }
-            match self.open(&mut slot, deadline) {
+            slot.opening = true;
+            let tried = slot.tried;
+            slot.tried = tried.wrapping_add(1);
+            drop(slot);
+            let outcome = self.open(tried, deadline);
+            let mut slot = lock(place);
+            slot.opening = false;
+            opened.notify_all();
+            match outcome {
                 Ok(link) => {
                     slot.pause = None;
                     let link = Arc::new(link);
@@ -228,11 +257,10 @@ impl Pool {
         }
     }
 
-    fn open(&self, slot: &mut Slot, deadline: Instant) -> Result<Link, ClientError> {
-        let at = slot.tried % self.addresses.len();
-        slot.tried = slot.tried.wrapping_add(1);
+    fn open(&self, tried: usize, deadline: Instant) -> Result<Link, ClientError> {
+        let address = &self.addresses[tried % self.addresses.len()];
         let limit = deadline.min(Instant::now() + self.options.connect_timeout);
-        Link::open(&self.addresses[at], &self.options, limit)
+        Link::open(address, &self.options, limit)
     }
 }
 
@@ -288,9 +316,13 @@ pub(super) fn greet(
     let mut receiver = Receiver::new(&options.buffers);
     while !receiver.greeted()? {
         stream.set_read_timeout(Some(remaining(limit)?))?;
-        match stream.read(receiver.space())? {
-            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            bytes => receiver.received(bytes),
+        match stream.read(receiver.space()) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(bytes) => receiver.received(bytes),
+            // So the system says that the time is over; the loop finds out.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok((stream, receiver))
