@@ -93,6 +93,9 @@ pub const FLAGS: &[Flag] = &[
     switch("help", "this text"),
 ];
 
+/// Fewer rounds decide nothing.
+const ROUNDS_LEAST: usize = 5;
+
 /// How long a server is left alone once its keys are loaded.
 const SETTLE: Duration = Duration::from_secs(6);
 
@@ -114,8 +117,8 @@ struct Sample {
     client: String,
     /// Durable device writes and bytes written, each per request.
     per_request: Option<(f64, f64)>,
-    /// Fewer durable device writes than batches that were acknowledged.
-    too_few_syncs: bool,
+    /// Why what was acknowledged may not have been durable, if so.
+    doubt: Option<&'static str>,
 }
 
 /// All samples of a load, by round.
@@ -140,6 +143,11 @@ impl Failures {
 /// Runs the comparison; false if a bar was missed.
 pub fn main(parsed: &Parsed) -> Result<bool, String> {
     let rounds = parsed.number("rounds", 5, 1, 1000)? as usize;
+    if parsed.has("bars") && rounds < ROUNDS_LEAST {
+        return Err(format!(
+            "--rounds {rounds}: bars are held against the median of at least {ROUNDS_LEAST} rounds"
+        ));
+    }
     let names = parsed
         .text("rows")
         .map(|list| list.split(',').collect::<Vec<_>>());
@@ -241,7 +249,7 @@ impl Setup {
             Ok(_) => println!(
                 "disk: without a volatile cache, or with FUA writes; writes are counted as syncs"
             ),
-            Err(why) => println!("disk: no counters: {why}"),
+            Err(why) => println!("disk: no counters, so rows of writes do not count: {why}"),
         }
     }
 
@@ -338,7 +346,7 @@ impl Setup {
                 p99_us: Some(limit.latencies.value_at_quantile(0.99) as f64 / 1000.0),
                 client: "serial synced writes of 4 KiB".into(),
                 per_request: None,
-                too_few_syncs: false,
+                doubt: None,
             };
             take(Side::Machine, Load::Put(1, 1), Ok(sample));
             return Ok(());
@@ -423,7 +431,13 @@ impl Setup {
                     used.bytes as f64 / requests as f64,
                 )
             }),
-            too_few_syncs: load.writes() && used.is_some_and(|used| used.syncs < least),
+            doubt: match used {
+                None if load.writes() => Some("syncs cannot be counted"),
+                Some(used) if load.writes() && used.syncs < least => {
+                    Some("fewer syncs than batches")
+                }
+                _ => None,
+            },
         })
     }
 }
@@ -485,17 +499,15 @@ fn finish(plan: &RowPlan, samples: &Samples, failures: &Failures) -> Row {
         .zip(theirs)
         .filter_map(|(ours, theirs)| Some((plan.figure(ours)?, plan.figure(theirs)?)))
         .collect();
-    let lazy = |side: Side| of(side).iter().any(|sample| sample.too_few_syncs);
-    let why = |side| failures.why(side, plan.load);
-    let invalid = match (why(Side::Quoin), why(plan.peer)) {
-        (Some(why), _) => Some(why.clone()),
-        (None, Some(why)) => Some(why.clone()),
-        (None, None) if lazy(Side::Quoin) => Some("quoin: fewer syncs than batches".into()),
-        (None, None) if lazy(plan.peer) => {
-            Some(format!("{}: fewer syncs than batches", plan.peer.name()))
-        }
-        (None, None) => None,
+    let doubt = |side: Side| {
+        let why = of(side).iter().find_map(|sample| sample.doubt)?;
+        Some(format!("{}: {why}", side.name()))
     };
+    let why = |side| failures.why(side, plan.load).cloned();
+    let invalid = why(Side::Quoin)
+        .or_else(|| why(plan.peer))
+        .or_else(|| doubt(Side::Quoin))
+        .or_else(|| doubt(plan.peer));
     let mut clients: Vec<&str> = theirs.iter().map(|sample| sample.client.as_str()).collect();
     clients.sort_unstable();
     clients.dedup();
