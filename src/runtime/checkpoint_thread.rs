@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct CheckpointWork(pub Box<CheckpointJob>);
 
-/// Bytes a second that a checkpoint writes at most, so that the log's syncs stay short, unless the
-/// next would then be due before its end.
+/// Bytes a second that a checkpoint writes, so that the log's syncs stay short, unless pages change
+/// faster: see [`speed`].
 const BYTES_PER_SECOND: u64 = 256 << 20;
 
 /// The thread's links.
@@ -37,12 +37,12 @@ impl CheckpointThread {
     pub fn run(self) {
         os::lower_priority();
         let mut work = Vec::new();
-        let mut last = Instant::now();
+        let mut last: Option<Instant> = None;
         loop {
             self.work.wait_take(&mut work, None);
             for CheckpointWork(job) in work.drain(..) {
-                let since_last = last.elapsed();
-                last = Instant::now();
+                let since_last = last.map_or(Duration::MAX, |last| last.elapsed());
+                last = Some(Instant::now());
                 self.write(*job, since_last);
             }
         }
@@ -88,9 +88,10 @@ impl CheckpointThread {
     }
 }
 
-/// Bytes a second for a checkpoint of so many, if the last began so long ago: in three quarters of
-/// that time, or at [`BYTES_PER_SECOND`]. Who writes faster than a checkpoint waits for it; the
-/// time then shrinks from one to the next, until there is no waiting or the disk gives no more.
+/// Bytes a second for a checkpoint of so many, if the last began so long ago: what takes three
+/// quarters of that time, and at least [`BYTES_PER_SECOND`]. Writers that wait for a checkpoint have
+/// the next one begin as soon as it ends: that one is given less time, and so on until nobody waits
+/// or the disk gives no more.
 fn speed(bytes: u64, since_last: Duration) -> u64 {
     let micros = u64::try_from(since_last.as_micros())
         .unwrap_or(u64::MAX)

@@ -201,53 +201,58 @@ fn steady_overwriting_keeps_the_file_within_twice_the_live_bytes() {
     }
 }
 
-/// The leaves of a tree in the newest state of the file, by their numbers.
-fn leaves(disk: &SimDisk, tree: TreeId) -> Vec<u64> {
+/// The leaves and long values of a tree in the newest state of the file, by their pages.
+fn pages_of(disk: &SimDisk, tree: TreeId) -> Vec<u64> {
     let inspector = Inspector::open(disk, NAME).expect("a tree file");
     let meta = inspector.metas().into_iter().flatten().flatten().next();
-    let mut pages = vec![meta.expect("a whole meta page").roots[tree as usize].id];
-    let mut leaves = Vec::new();
-    while let Some(id) = pages.pop() {
+    let mut todo = vec![meta.expect("a whole meta page").roots[tree as usize].id];
+    let mut pages = Vec::new();
+    while let Some(id) = todo.pop() {
         let page = inspector.page(id).expect("a page of the file");
-        match page.level {
-            0 => leaves.push(id),
-            _ => pages.extend(
-                page.cells
-                    .iter()
-                    .map(|cell| cell.child.expect("a branch").id),
-            ),
+        assert_eq!(page.fault, None);
+        if page.level == 0 {
+            pages.push(id);
+            let runs = page.cells.iter().filter_map(|cell| cell.value_run);
+            pages.extend(runs.flat_map(|run| run.id..run.id + u64::from(run.pages())));
         }
+        todo.extend(page.cells.iter().filter_map(|cell| Some(cell.child?.id)));
     }
-    leaves.sort();
-    leaves
+    pages.sort();
+    pages
 }
 
 #[test]
 fn what_is_appended_lies_side_by_side_while_all_else_changes() {
-    let disk = SimDisk::new(3);
-    let handle: Arc<dyn Disk> = Arc::new(disk.clone());
-    let options = TreeOptions {
-        extent_bytes: 64 << 10,
-        young_bytes_max: 64 << 10,
-        ..options()
-    };
-    let (mut writer, _) = open_at(&handle, options).expect("a new file");
-    let mut random = Random::new(4);
-    for commit in 0..1000u64 {
-        let mut txn = writer.begin();
-        for n in commit * 20..(commit + 1) * 20 {
-            let key = key(random.below(8000));
-            (txn.insert(TreeId::Key, &key, &[&[5; 40]], true)).expect("room");
-            (txn.insert(TreeId::Revision, &revision(n), &[&[5; 280]], true)).expect("room");
+    for (per_commit, len, pages_per_run) in [(20, 280, 4), (2, 9000, 20)] {
+        let disk = SimDisk::new(3);
+        let handle: Arc<dyn Disk> = Arc::new(disk.clone());
+        let options = TreeOptions {
+            extent_bytes: 64 << 10,
+            young_bytes_max: 64 << 10,
+            ..options()
+        };
+        let (mut writer, _) = open_at(&handle, options).expect("a new file");
+        let mut random = Random::new(4);
+        for commit in 0..1000u64 {
+            let mut txn = writer.begin();
+            for _ in 0..20 {
+                let key = key(random.below(8000));
+                (txn.insert(TreeId::Key, &key, &[&[5; 40]], true)).expect("room");
+            }
+            for n in commit * per_commit..(commit + 1) * per_commit {
+                let value = vec![5; len];
+                (txn.insert(TreeId::Revision, &revision(n), &[&value], true)).expect("room");
+            }
+            txn.commit(b"");
+            if commit % 20 == 0 {
+                writer.checkpoint_now().expect("no fault");
+            }
         }
-        txn.commit(b"");
-        if commit % 20 == 0 {
-            writer.checkpoint_now().expect("no fault");
-        }
+        writer.checkpoint_now().expect("no fault");
+        writer.audit();
+        let pages = pages_of(&disk, TreeId::Revision);
+        let runs = 1 + pages.windows(2).filter(|two| two[1] > two[0] + 1).count();
+        println!("{} pages in {runs} runs", pages.len());
+        assert!(pages.len() >= pages_per_run * runs);
     }
-    writer.checkpoint_now().expect("no fault");
-    let leaves = leaves(&disk, TreeId::Revision);
-    let runs = 1 + leaves.windows(2).filter(|two| two[1] > two[0] + 1).count();
-    println!("{} leaves in {runs} runs", leaves.len());
-    assert!(leaves.len() >= 4 * runs, "{} in {runs} runs", leaves.len());
 }

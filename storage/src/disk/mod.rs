@@ -103,8 +103,8 @@ pub trait PageFile: Send + Sync {
     /// cache goes on showing bytes that the device never got, even to a restarted process.
     /// Whoever decides at open which checkpoint is durable syncs, then reads its meta pages so.
     fn read_device(&self, offset: u64, into: &mut AlignedBuf) -> Result<(), DiskError>;
-    /// Has the device begin to read what of the range is not in memory, page by page and all at a
-    /// time. A hint: promises nothing, and a range outside the file is none.
+    /// Has the device begin to read what of the range is not in memory, and does not wait for it. A
+    /// hint: promises nothing, and does nothing with what lies outside the file.
     fn will_need(&self, _offset: u64, _len: u64) {}
     /// Makes all earlier writes durable. After an error the file refuses everything.
     fn sync(&self) -> Result<(), DiskError>;

@@ -23,6 +23,10 @@ use std::ptr::{NonNull, null_mut, without_provenance_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Pages for which one call has the device read: some devices take no longer requests, and the
+/// kernel reads no more than one for a call.
+const READ_PAGES: usize = 32;
+
 /// The entry of a page whose bytes in the file were checked.
 const VERIFIED: *mut u8 = without_provenance_mut(1);
 
@@ -288,7 +292,8 @@ impl Frames {
             let frame = entry.is_some_and(|e| e.load(Ordering::Relaxed).addr() > VERIFIED.addr());
             id < self.file_pages() && !frame
         };
-        for run in ids.chunk_by(|a, b| a + 1 == *b) {
+        let runs = ids.chunk_by(|a, b| a + 1 == *b);
+        for run in runs.flat_map(|run| run.chunks(READ_PAGES)) {
             if run.iter().any(in_file) {
                 let len = run.len() * PAGE;
                 self.file.will_need(run[0] * PAGE as u64, len as u64);

@@ -19,7 +19,9 @@ use std::ops::Range;
 const SHORT_RUNS: [(u64, u64); 6] = [(LONGEST, 0), (16, 1), (8, 2), (4, 4), (2, 6), (1, 8)];
 /// The same for pages that are appended: they stay where they are put, and in a short run they
 /// would keep it from ever being part of a longer one.
-const SHORT_RUNS_APPENDED: [(u64, u64); 3] = [(LONGEST, 0), (16, 1), (1, 8)];
+const SHORT_RUNS_APPENDED: [(u64, u64); 3] = [(LONGEST, 0), (RUN_APPENDED, 1), (1, 8)];
+/// See [`SHORT_RUNS_APPENDED`].
+const RUN_APPENDED: u64 = 16;
 
 /// Free pages, with blocks or without, are no more than so many times the live ones before short
 /// runs of them are used rather than the file is made longer.
@@ -31,8 +33,8 @@ pub(super) type Extent = (u64, u32);
 /// What a page is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
-    /// For the last pages of a tree, and for long values. Where keys only grow, as revisions do,
-    /// they are full and stay as they are when others follow.
+    /// For the last pages of a tree, and for keys and values that are too long for a page. Where
+    /// keys only grow, as revisions do, they stay as they are when others follow.
     Append,
     /// For any other pages: they change again, each in its time.
     Change,
@@ -224,10 +226,20 @@ impl Space {
         }
     }
 
+    /// Free pages with blocks, but for an extent.
+    fn idle(&self) -> u64 {
+        self.free.idle().saturating_sub(self.extent_pages)
+    }
+
+    /// Whether any free run is to be used before the file grows.
+    fn cramped(&self) -> bool {
+        self.tight || self.idle() > self.slack()
+    }
+
     fn next_extent(&mut self, usage: Use) -> Option<Range<u64>> {
         // Many free pages in short runs: better shorter runs than a file that grows. How short
         // depends on how many there are.
-        let idle = self.free.idle().saturating_sub(self.extent_pages);
+        let idle = self.idle();
         let slack = self.slack();
         let short_runs = match usage {
             Use::Append => &SHORT_RUNS_APPENDED[..],
@@ -237,18 +249,18 @@ impl Space {
             if (self.tight || eighths == 0 || idle > slack / 8 * eighths)
                 && let Some(run) = self.free.find_idle(least)
             {
-                return Some(self.take_run(run));
+                return Some(self.take_run(run, 1));
             }
         }
         if let Some(run) = self.free.find_free(self.extent_pages / 4) {
-            return Some(self.take_run(run));
+            return Some(self.take_run(run, 1));
         }
         // Short holes are filled before numbers run out.
         let many = self.free.len() > HOLES * self.live.len() + 2 * self.extent_pages;
         if (many || self.end >= self.limit)
             && let Some(run) = self.free.find_free(1)
         {
-            return Some(self.take_run(run));
+            return Some(self.take_run(run, 1));
         }
         self.grow(1).map(|run| run.start..run.end)
     }
@@ -273,9 +285,9 @@ impl Space {
         self.no_run_of = u64::MAX;
     }
 
-    /// Takes an extent, or as much of one as this free run has.
-    fn take_run(&mut self, run: Range<u64>) -> Range<u64> {
-        let run = run.start..run.end.min(run.start + self.extent_pages);
+    /// Takes an extent, at least `least` pages, or as much of one as this free run has.
+    fn take_run(&mut self, run: Range<u64>, least: u64) -> Range<u64> {
+        let run = run.start..run.end.min(run.start + self.extent_pages.max(least));
         self.free.remove_run(run.clone());
         run
     }
@@ -298,27 +310,47 @@ impl Space {
         }
         let pages = u64::from(pages);
         let lot = Use::Append as usize;
-        if self.lots[lot].extent_len() < pages {
-            if let Some(run) = self.find_long(pages) {
-                self.free.remove_run(run.start..run.start + pages);
-                return Some(run.start);
-            }
-            let rest = self.lots[lot].extent.clone();
-            if rest.end == self.end && !rest.is_empty() {
-                // The extent at the end of the file grows in place.
-                let more = self.grow(pages - (rest.end - rest.start))?;
-                self.lots[lot].extent.end = more.end;
-            } else {
-                let more = self.grow(pages)?;
-                self.free.insert_run(rest);
-                self.freed();
-                self.lots[lot].extent = more;
-            }
+        if self.lots[lot].extent_len() < pages && !self.lengthen(pages) {
+            return self.take_any_run(pages);
         }
         let extent = &mut self.lots[lot].extent;
         let id = extent.start;
         extent.start += pages;
         Some(id)
+    }
+
+    /// Sees to an extent of at least so many pages to be appended; `false` if there is none, or if
+    /// any free run will do.
+    fn lengthen(&mut self, pages: u64) -> bool {
+        let lot = Use::Append as usize;
+        let extent = match self.find_long(pages.max(RUN_APPENDED)) {
+            Some(run) => self.take_run(run, pages),
+            None if self.cramped() && self.find_long(pages).is_some() => return false,
+            None => {
+                let Range { start, end } = self.lots[lot].extent;
+                // The extent at the end of the file grows in place.
+                let had = if end == self.end { end - start } else { 0 };
+                let Some(more) = self.grow(pages - had) else {
+                    return false;
+                };
+                if had > 0 {
+                    self.lots[lot].extent.end = more.end;
+                    return true;
+                }
+                more
+            }
+        };
+        let rest = std::mem::replace(&mut self.lots[lot].extent, extent);
+        self.free.insert_run(rest);
+        self.freed();
+        true
+    }
+
+    /// Takes the first free run that is long enough.
+    fn take_any_run(&mut self, pages: u64) -> Option<u64> {
+        let run = self.find_long(pages)?;
+        self.free.remove_run(run.start..run.start + pages);
+        Some(run.start)
     }
 
     /// Gives back pages that nobody can reach.
@@ -349,9 +381,13 @@ impl Space {
         self.give((id, pages));
     }
 
-    /// Takes pages for a checkpoint's own use: they live, but are not young.
+    /// Takes pages for a checkpoint's own use: they live, but are not young. They die with the next
+    /// one, so any free run will do.
     pub(super) fn take_live(&mut self, pages: u32) -> Option<u64> {
-        let id = self.take_pages(pages)?;
+        let id = match pages {
+            1 => self.take(Use::Change)?,
+            _ => (self.take_any_run(u64::from(pages))).or_else(|| self.take_pages(pages))?,
+        };
         for id in id..id + u64::from(pages) {
             let new = self.live.insert(id);
             assert!(new, "page {id} is in use twice");

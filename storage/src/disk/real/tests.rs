@@ -95,3 +95,44 @@ fn a_failed_write_latches_the_file() {
     let error = log.write_durable(0, &buf).expect_err("latched");
     assert!(matches!(error.kind, DiskErrorKind::Latched), "{error}");
 }
+
+#[test]
+fn what_will_be_needed_is_a_hint_that_changes_nothing() {
+    let (dir, disk) = disk();
+    let file = disk.open_pages("tree", 1 << 30).expect("created");
+    file.allocate(0, 64 << 10).expect("allocated");
+    let bytes: Vec<u8> = (0..64 << 10).map(|n| (n / 100) as u8).collect();
+    file.write(0, &bytes).expect("written");
+    file.sync().expect("synced");
+    for (offset, len) in [
+        (0, 64 << 10),
+        (60 << 10, 64 << 10),
+        (1 << 30, 4096),
+        (u64::MAX - 4095, 4096),
+    ] {
+        file.will_need(offset, len);
+    }
+    assert!(fs::read(dir.path().join("data/tree")).expect("there") == bytes);
+}
+
+#[test]
+fn runs_longer_than_one_write_arrive_whole_and_in_place() {
+    let (dir, disk) = disk();
+    let file = disk.open_pages("tree", 1 << 30).expect("created");
+    file.allocate(0, 8 << 20).expect("allocated");
+    let bytes: Vec<u8> = (0..8 << 20).map(|n: u32| (n / 4096 % 251) as u8).collect();
+    // One of many pieces, one of a piece and a page, and more small ones than go at a time.
+    let mut runs = vec![0..300, 301..306];
+    runs.extend((310..450).step_by(2).map(|page| page..page + 1));
+    let range = |run: &std::ops::Range<usize>| run.start * BLOCK..run.end * BLOCK;
+    let writes: Vec<_> = runs
+        .iter()
+        .map(|run| (range(run).start as u64, &bytes[range(run)]))
+        .collect();
+    file.write_runs(&writes).expect("written");
+    let mut expected = vec![0; bytes.len()];
+    for run in &runs {
+        expected[range(run)].copy_from_slice(&bytes[range(run)]);
+    }
+    assert!(fs::read(dir.path().join("data/tree")).expect("there") == expected);
+}
