@@ -235,7 +235,27 @@ impl SimFile {
         if bytes.len() != new && (mood == 1 || random.below(2) == 0) {
             bytes.resize(new, 0);
         }
-        SimFile::new(bytes, true)
+        let mut file = SimFile::new(bytes, true);
+        // Holes stay holes, but for those of which the device has not heard yet.
+        let full = |block: &u64| {
+            let at = *block as usize * BLOCK;
+            let end = file.durable.len().min(at + BLOCK);
+            file.durable[at..end].iter().any(|byte| *byte != 0)
+        };
+        let mut blocks = std::mem::take(&mut file.blocks);
+        blocks.retain(|block| self.blocks.contains(block) || full(block));
+        file.blocks = blocks;
+        file
+    }
+
+    /// After a crash: takes away what the file had before and gave back, as it must have reached
+    /// the device if others have the blocks now.
+    pub(super) fn give_back(&mut self, before: &SimFile) {
+        let gone: Vec<u64> = self.blocks.difference(&before.blocks).copied().collect();
+        for block in gone {
+            self.punch(block * BLOCK as u64, BLOCK as u64);
+        }
+        self.settle();
     }
 
     /// What the next process finds after this one was killed.

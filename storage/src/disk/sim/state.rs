@@ -266,7 +266,25 @@ impl State {
                 .expect("files live as long as their disk");
             files.insert(*id, file.crash(&mut self.random));
         }
-        self.successor(names, files)
+        let crashed = self.successor(names, files);
+        match crashed.used_bytes() <= self.capacity {
+            true => crashed,
+            // No file system gives away blocks before it is certain that they were given back.
+            false => self.crash_without_loss(crashed),
+        }
+    }
+
+    /// A crash after which files take no more space than before.
+    fn crash_without_loss(&mut self, mut crashed: State) -> State {
+        crashed.names = self.names.clone();
+        crashed.durable_names = self.names.clone();
+        for id in self.names.values() {
+            let before = &self.files[id];
+            let file = crashed.files.entry(*id);
+            file.or_insert_with(|| before.crash(&mut self.random))
+                .give_back(before);
+        }
+        crashed
     }
 
     pub(super) fn kill(&mut self) -> State {
