@@ -256,3 +256,36 @@ fn what_is_appended_lies_side_by_side_while_all_else_changes() {
         assert!(pages.len() >= pages_per_run * runs);
     }
 }
+
+#[test]
+fn restarts_do_not_make_the_file_larger() {
+    let disk = SimDisk::new(3);
+    let handle: Arc<dyn Disk> = Arc::new(disk.clone());
+    let options = TreeOptions {
+        extent_bytes: 64 << 10,
+        young_bytes_max: 64 << 10,
+        spare_bytes: 0,
+        ..options()
+    };
+    let mut random = Random::new(4);
+    let mut most = Vec::new();
+    for _ in 0..12 {
+        let (mut writer, _) = open_at(&handle, options.clone()).expect("a sound file");
+        for commit in 0..600 {
+            let mut txn = writer.begin();
+            for _ in 0..20 {
+                let key = key(random.below(8000));
+                (txn.insert(TreeId::Key, &key, &[&[5; 300]], true)).expect("room");
+            }
+            txn.commit(b"");
+            if commit % 4 == 0 {
+                writer.checkpoint_now().expect("no fault");
+            }
+        }
+        writer.checkpoint_now().expect("no fault");
+        let blocks = writer.page_file().allocated_bytes().expect("no fault");
+        most.push(blocks as f64 / writer.stats().live_bytes as f64);
+    }
+    println!("{most:.2?} of the live pages");
+    assert!(most.iter().all(|&ratio| ratio < 2.0), "{most:.2?}");
+}
