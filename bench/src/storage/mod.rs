@@ -23,7 +23,11 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// The flags of both commands.
 pub const FLAGS: &[Flag] = &[
     flag("keys", "N", "keys in the store (100000)"),
-    flag("puts", "N", "puts in each measured window (500000)"),
+    flag(
+        "puts",
+        "N",
+        "puts in each measured window (800000; 500000 from a million keys on)",
+    ),
     flag("gets", "N", "gets in each measured window (500000)"),
     flag("rounds", "N", "rounds, in which the sides take turns (5)"),
     flag("batch", "N", "puts in one commit (1000)"),
@@ -91,11 +95,19 @@ struct Options {
     bars: bool,
 }
 
+/// So many puts that three checkpoints at least fall into the window: puts of few keys share pages.
+fn usual_puts(keys: u64) -> u64 {
+    match keys < 1_000_000 {
+        true => 800_000,
+        false => 500_000,
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
         Options {
             keys: 100_000,
-            puts: 500_000,
+            puts: usual_puts(100_000),
             gets: 500_000,
             rounds: 5,
             batch: 1000,
@@ -116,9 +128,10 @@ impl Options {
             &[("quoin", Some("quoin")), ("lmdb", Some("lmdb"))],
             None,
         )?;
+        let keys = number("keys", usual.keys)?;
         Ok(Options {
-            keys: number("keys", usual.keys)?,
-            puts: number("puts", usual.puts)?,
+            keys,
+            puts: number("puts", usual_puts(keys))?,
             gets: number("gets", usual.gets)?,
             rounds: number("rounds", usual.rounds as u64)? as usize,
             batch: number("batch", usual.batch as u64)? as usize,
@@ -162,6 +175,7 @@ pub struct Rounds {
 pub fn beside_lmdb(keys: u64, rounds: usize, dir: &Path) -> Result<Rounds, Failure> {
     let figures = measure(&Options {
         keys,
+        puts: usual_puts(keys),
         rounds,
         dir: Some(dir.to_path_buf()),
         ..Options::default()
