@@ -210,10 +210,7 @@ impl Writer {
     /// Makes every page of the path one of the open transaction.
     pub(super) fn freshen(&mut self, tree: TreeId, path: &mut Path) -> Result<(), TreeError> {
         let root = self.work.roots[tree as usize];
-        let usage = match path.is_last() {
-            true => Use::Append,
-            false => Use::Change,
-        };
+        let usage = Use::of(path.is_last());
         if root.id == 0 {
             let id = self.take_page(usage);
             self.owner.new_page(id, 0);
@@ -334,10 +331,7 @@ impl Writer {
     ) -> Result<(NewChild, u64), TreeError> {
         let level = self.owner.change(left).level();
         assert!(level < LEVEL_MAX, "a tree of {level} levels");
-        let right = self.take_page(match append {
-            true => Use::Append,
-            false => Use::Change,
-        });
+        let right = self.take_page(Use::of(append));
         self.owner.new_page(right, level);
         let cell = self.work.cell.bytes();
         self.owner.change_two(left, right, |left, right| {

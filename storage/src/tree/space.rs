@@ -41,6 +41,13 @@ pub(super) enum Use {
 }
 
 impl Use {
+    pub(super) fn of(append: bool) -> Use {
+        match append {
+            true => Use::Append,
+            false => Use::Change,
+        }
+    }
+
     fn other(self) -> Use {
         match self {
             Use::Append => Use::Change,
@@ -220,10 +227,7 @@ impl Space {
 
     /// For which use a page was taken, as far as that is known: see [`Space::appended`].
     pub(super) fn use_of(&self, id: u64) -> Use {
-        match self.appended.contains(id) {
-            true => Use::Append,
-            false => Use::Change,
-        }
+        Use::of(self.appended.contains(id))
     }
 
     /// Free pages with blocks, but for an extent.
@@ -310,8 +314,17 @@ impl Space {
         }
         let pages = u64::from(pages);
         let lot = Use::Append as usize;
-        if self.lots[lot].extent_len() < pages && !self.lengthen(pages) {
-            return self.take_any_run(pages);
+        if self.lots[lot].extent_len() < pages {
+            if let Some(run) = self.find_long(pages.max(RUN_APPENDED)) {
+                let extent = self.take_run(run, pages);
+                self.append_to(extent);
+            } else if self.cramped()
+                && let Some(id) = self.take_any_run(pages)
+            {
+                return Some(id);
+            } else if !self.lengthen(pages) {
+                return self.take_any_run(pages);
+            }
         }
         let extent = &mut self.lots[lot].extent;
         let id = extent.start;
@@ -319,31 +332,26 @@ impl Space {
         Some(id)
     }
 
-    /// Sees to an extent of at least so many pages to be appended; `false` if there is none, or if
-    /// any free run will do.
+    /// Makes the file longer for so many pages to be appended; `false` if its limit is reached.
     fn lengthen(&mut self, pages: u64) -> bool {
-        let lot = Use::Append as usize;
-        let extent = match self.find_long(pages.max(RUN_APPENDED)) {
-            Some(run) => self.take_run(run, pages),
-            None if self.cramped() && self.find_long(pages).is_some() => return false,
-            None => {
-                let Range { start, end } = self.lots[lot].extent;
-                // The extent at the end of the file grows in place.
-                let had = if end == self.end { end - start } else { 0 };
-                let Some(more) = self.grow(pages - had) else {
-                    return false;
-                };
-                if had > 0 {
-                    self.lots[lot].extent.end = more.end;
-                    return true;
-                }
-                more
-            }
+        let Range { start, end } = self.lots[Use::Append as usize].extent;
+        // The extent at the end of the file grows in place.
+        let had = if end == self.end { end - start } else { 0 };
+        let Some(more) = self.grow(pages - had) else {
+            return false;
         };
-        let rest = std::mem::replace(&mut self.lots[lot].extent, extent);
+        match had {
+            0 => self.append_to(more),
+            _ => self.lots[Use::Append as usize].extent.end = more.end,
+        }
+        true
+    }
+
+    /// From now on pages are appended to this extent; the rest of the last one is free.
+    fn append_to(&mut self, extent: Range<u64>) {
+        let rest = std::mem::replace(&mut self.lots[Use::Append as usize].extent, extent);
         self.free.insert_run(rest);
         self.freed();
-        true
     }
 
     /// Takes the first free run that is long enough.
